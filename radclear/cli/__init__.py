@@ -1,7 +1,7 @@
 """The `radclear` command: folder in, folder out.
 
-Every command lives in a module of its own with `add_arguments(parser)` and `run(args) -> exit code`. Nothing heavier than
-the standard library is imported before a command runs, so that `--help` answers at once.
+Every command lives in a module of its own with `add_arguments(parser)` and `run(args) -> exit code`. Nothing
+heavier than the standard library is imported before a command runs, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ COMMANDS = {
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """The argument parser; only the arguments of `command` are filled in, which keeps `--help` fast."""
     parser = argparse.ArgumentParser(
-        prog="radclear", description="A CT study in; tumor location, lung disease and stage out.",
+        prog="radclear",
+        description="A CT study in; tumor location, lung disease and stage out.",
         epilog="Exit codes: 0 all done, 1 some studies failed, 2 wrong usage.",
     )
     parser.add_argument("--version", action="version", version=f"radclear {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what is being done and why")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        subparser = subparsers.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + "."
+        )
         if name == command:
             importlib.import_module(f"radclear.cli.{name}").add_arguments(subparser)
     return parser
@@ -56,14 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in argv if word in COMMANDS), None)
     args = build_parser(command).parse_args(argv)
-    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
     try:
         return importlib.import_module(f"radclear.cli.{args.command}").run(args)
     except RadclearError as error:
         print(f"radclear {args.command}: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
-        print(f"radclear {args.command}: stopped; finished studies are kept, the same command resumes", file=sys.stderr)
+        print(
+            f"radclear {args.command}: stopped; finished studies are kept, the same command resumes",
+            file=sys.stderr,
+        )
         return 130
 
 

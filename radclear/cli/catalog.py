@@ -43,21 +43,25 @@ def bundles_folder(folder: str | Path | None = None) -> Path:
     """The folder that holds the bundles.
 
     Args:
-        folder: the user's choice; else `$RADCLEAR_BUNDLES`, else `bundles` beside the installed library (a checkout or
-            an editable install), else `bundles` in the working directory.
+        folder: the user's choice; else `$RADCLEAR_BUNDLES`, else `bundles` beside the installed library (a
+            checkout or an editable install), else `bundles` in the working directory.
 
     Raises:
         BundleNotFoundError: no such folder; the message lists where was looked.
     """
     chosen = folder or os.environ.get("RADCLEAR_BUNDLES")
-    candidates = [Path(chosen)] if chosen else [Path(__file__).resolve().parents[2] / "bundles", Path.cwd() / "bundles"]
+    candidates = (
+        [Path(chosen)]
+        if chosen
+        else [Path(__file__).resolve().parents[2] / "bundles", Path.cwd() / "bundles"]
+    )
     for candidate in candidates:
         if candidate.is_dir() and any(candidate.glob("*/configs/metadata.json")):
             return candidate.resolve()
     looked = ", ".join(str(candidate) for candidate in candidates)
     raise BundleNotFoundError(
         f"no bundles found in {looked}. Give the folder that holds them with --bundles or $RADCLEAR_BUNDLES; "
-        "a checkout of radclear has it at its top level, and `python -m monai.bundle download` fetches single bundles."
+        "a checkout of radclear has them at its top level; `python -m monai.bundle download` fetches single ones."
     )
 
 
@@ -72,13 +76,19 @@ def list_bundles(folder: Path) -> list[BundleEntry]:
         try:
             metadata = json.loads(metadata_file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise BundleNotFoundError(f"{metadata_file} is not valid JSON ({error}); restore the bundle's original") from error
+            raise BundleNotFoundError(
+                f"{metadata_file} is not valid JSON ({error}); restore the bundle's original"
+            ) from error
         root = metadata_file.parents[1]
-        entries.append(BundleEntry(
-            name=metadata.get("name", root.name), version=metadata.get("version", "?"), path=root,
-            has_weights=(root / "models" / "model.pt").is_file(),
-            demonstration=bool(metadata.get("demonstration", False)),
-        ))
+        entries.append(
+            BundleEntry(
+                name=metadata.get("name", root.name),
+                version=metadata.get("version", "?"),
+                path=root,
+                has_weights=(root / "models" / "model.pt").is_file(),
+                demonstration=bool(metadata.get("demonstration", False)),
+            )
+        )
     return entries
 
 
@@ -95,5 +105,7 @@ def head_paths(folder: Path, tasks: list[str] | None) -> list[Path]:
     paths = [folder / TASKS[task] for task in TASKS if task in wanted]
     for path in paths:
         if not (path / "configs" / "metadata.json").is_file():
-            raise BundleNotFoundError(f"bundle {path.name} not found in {folder}; it answers one of the tasks asked for")
+            raise BundleNotFoundError(
+                f"bundle {path.name} not found in {folder}; it answers one of the tasks asked for"
+            )
     return paths

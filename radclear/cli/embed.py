@@ -28,11 +28,22 @@ def run(args: argparse.Namespace) -> int:
     sources = find_studies(args.studies)
     with progress_bar("studies", quiet=args.quiet) as update:
         report = embed_studies(
-            sources, bundle.backbone, EmbeddingStore(args.output), windows=bundle.windows,
-            weight_sha256=bundle.weights_sha256, encoder=bundle.backbone.name, device=device, precision=args.precision,
-            batch_size=args.batch_size, policy=args.policy, progress=update,
+            sources,
+            bundle.backbone,
+            EmbeddingStore(args.output),
+            windows=bundle.windows,
+            weight_sha256=bundle.weights_sha256,
+            encoder=bundle.backbone.name,
+            device=device,
+            precision=args.precision,
+            batch_size=args.batch_size,
+            policy=args.policy,
+            progress=update,
         )
-    print(f"{len(report.done)} embedded, {len(report.skipped)} there already, {len(report.failed)} failed; {args.output}")
+    print(
+        f"{len(report.done)} embedded, {len(report.skipped)} there already, {len(report.failed)} failed: "
+        f"{args.output}"
+    )
     for key, reason in report.failed:
         print(f"failed {key}: {reason}", file=sys.stderr)
     return 1 if report.failed else 0

@@ -10,7 +10,19 @@ import platform
 from radclear import __version__
 from radclear.cli.catalog import BundleNotFoundError, bundles_folder, list_bundles
 
-PACKAGES = ("torch", "monai", "monailabel", "pydicom", "highdicom", "itk-io", "imagecodecs", "numpy", "h5py", "numba", "mamba-ssm")
+PACKAGES = (
+    "torch",
+    "monai",
+    "monailabel",
+    "pydicom",
+    "highdicom",
+    "itk-io",
+    "imagecodecs",
+    "numpy",
+    "h5py",
+    "numba",
+    "mamba-ssm",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,18 +50,39 @@ def run(args: argparse.Namespace) -> int:
             raise
         folder, bundles = None, []
     if args.json:
-        print(json.dumps({
-            "radclear": __version__, "python": platform.python_version(), "packages": package_versions(),
-            "bundles_folder": str(folder) if folder else None,
-            "bundles": [{"name": b.name, "version": b.version, "path": str(b.path), "has_weights": b.has_weights,
-                         "demonstration": b.demonstration} for b in bundles],
-        }, indent=2))
+        print(
+            json.dumps(
+                {
+                    "radclear": __version__,
+                    "python": platform.python_version(),
+                    "packages": package_versions(),
+                    "bundles_folder": str(folder) if folder else None,
+                    "bundles": [
+                        {
+                            "name": b.name,
+                            "version": b.version,
+                            "path": str(b.path),
+                            "has_weights": b.has_weights,
+                            "demonstration": b.demonstration,
+                        }
+                        for b in bundles
+                    ],
+                },
+                indent=2,
+            )
+        )
         return 0
     print(f"radclear {__version__}, Python {platform.python_version()}")
     for package, version in package_versions().items():
         print(f"  {package:<14} {version or 'not installed'}")
     print(f"bundles in {folder}" if folder else "bundles: none found (see --bundles)")
     for bundle in bundles:
-        weights = "no weights" if not bundle.has_weights else "demonstration weights" if bundle.demonstration else "weights"
+        weights = (
+            "no weights"
+            if not bundle.has_weights
+            else "demonstration weights"
+            if bundle.demonstration
+            else "weights"
+        )
         print(f"  {bundle.name:<32} {bundle.version:<8} {weights}")
     return 0

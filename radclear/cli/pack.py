@@ -1,4 +1,4 @@
-"""`radclear pack`: a bundle with the library and its backbone inside, ready for `python -m monai.bundle download`."""
+"""`radclear pack`: a bundle with the library and its backbone inside, ready for `monai.bundle download`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or its name in the bundles folder")
-    parser.add_argument("--output", metavar="DIR", default="dist", help="where the zip is written (default: dist)")
+    parser.add_argument(
+        "bundle", metavar="BUNDLE", help="a bundle's folder, or its name in the bundles folder"
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", default="dist", help="where the zip is written (default: dist)"
+    )
     parser.add_argument("--bundles", metavar="DIR", help="folder that holds the bundles")
 
 

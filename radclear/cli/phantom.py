@@ -6,12 +6,22 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", metavar="DIR", required=True, help="folder to write studies/, labels.csv and boxes.csv to")
+    parser.add_argument(
+        "--output", metavar="DIR", required=True, help="folder to write studies/, labels.csv and boxes.csv to"
+    )
     parser.add_argument("--studies", metavar="N", type=int, default=1, help="how many studies (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same studies (default: 0)")
-    parser.add_argument("--slices", metavar="N", type=int, default=64, help="axial slices of a study (default: 64)")
-    parser.add_argument("--size", metavar="PIXELS", type=int, default=256, help="rows and columns of a slice (default: 256)")
-    parser.add_argument("--format", choices=("dicom", "nifti"), default="dicom", help="file format (default: dicom)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="the same seed writes the same studies (default: 0)"
+    )
+    parser.add_argument(
+        "--slices", metavar="N", type=int, default=64, help="axial slices of a study (default: 64)"
+    )
+    parser.add_argument(
+        "--size", metavar="PIXELS", type=int, default=256, help="rows and columns of a slice (default: 256)"
+    )
+    parser.add_argument(
+        "--format", choices=("dicom", "nifti"), default="dicom", help="file format (default: dicom)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -22,7 +32,17 @@ def run(args: argparse.Namespace) -> int:
     from radclear.phantom import write_cohort
 
     with progress_bar("phantom studies", quiet=args.quiet) as update:
-        write_cohort(args.output, n_studies=args.studies, seed=args.seed, n_slices=args.slices, size=args.size,
-                     format=args.format, progress=update)
-    print(f"{args.studies} phantom studies in {Path(args.output) / 'studies'}, labels in {Path(args.output) / 'labels.csv'}")
+        write_cohort(
+            args.output,
+            n_studies=args.studies,
+            seed=args.seed,
+            n_slices=args.slices,
+            size=args.size,
+            format=args.format,
+            progress=update,
+        )
+    print(
+        f"{args.studies} phantom studies in {Path(args.output) / 'studies'}, "
+        f"labels in {Path(args.output) / 'labels.csv'}"
+    )
     return 0

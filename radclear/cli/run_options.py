@@ -7,13 +7,25 @@ import argparse
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundles", metavar="DIR", help="folder that holds the bundles")
-    parser.add_argument("--backbone-bundle", metavar="DIR", help="use this backbone bundle instead of the heads' own")
+    parser.add_argument(
+        "--backbone-bundle", metavar="DIR", help="use this backbone bundle instead of the heads' own"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (default: auto)")
-    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"),
-                        help="arithmetic of the encoder (default: bfloat16 where the machine has it, else float32)")
-    parser.add_argument("--batch-size", metavar="N", type=int, default=8, help="slices per forward pass (default: 8)")
-    parser.add_argument("--policy", choices=("warn", "strict"), default="warn",
-                        help="gaps, tilt and other geometry findings: report them or refuse the study (default: warn)")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="arithmetic of the encoder (default: bfloat16 where the machine has it, else float32)",
+    )
+    parser.add_argument(
+        "--batch-size", metavar="N", type=int, default=8, help="slices per forward pass (default: 8)"
+    )
+    parser.add_argument(
+        "--policy",
+        choices=("warn", "strict"),
+        default="warn",
+        help="gaps, tilt and other geometry findings: report them or refuse the study (default: warn)",
+    )
     parser.add_argument("--series", metavar="UID", help="SeriesInstanceUID to read where a study has several")
     parser.add_argument("--no-resume", dest="resume", action="store_false", help="do finished studies again")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -34,7 +46,11 @@ def resolve_device(device: str) -> str:
     try:
         parsed = torch.device(device)
     except RuntimeError as error:
-        raise RadclearError(f"--device {device} is not a device; expected auto, cpu, cuda or cuda:N") from error
+        raise RadclearError(
+            f"--device {device} is not a device; expected auto, cpu, cuda or cuda:N"
+        ) from error
     if parsed.type == "cuda" and not torch.cuda.is_available():
-        raise RadclearError(f"--device {device} asked for, but torch {torch.__version__} sees no GPU; use --device cpu or auto")
+        raise RadclearError(
+            f"--device {device} asked for, but torch {torch.__version__} sees no GPU; use --device cpu"
+        )
     return device

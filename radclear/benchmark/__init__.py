@@ -1,0 +1,1 @@
+"""Speed, measured: every figure is a ratio or a rate taken within one run on one machine."""

@@ -1,0 +1,38 @@
+"""The table that `radclear predict` prints: what was answered, how sure, where to look, how long it took."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from radclear.bundle import RunReport
+
+TITLES = {"tumor_location": "tumor location", "lung_disease": "lung disease", "staging": "stage"}
+
+
+def answer_table(report: RunReport, *, classes_shown: int = 3) -> Table:
+    """One row per study and task.
+
+    Args:
+        report: what `radclear.bundle.predict_folder` returned.
+        classes_shown: how many classes of each task are shown, most probable first.
+    """
+    from rich.table import Table
+
+    table = Table(header_style="bold")
+    for column in ("study", "task", "class", "probability", "key slices", "seconds"):
+        table.add_column(column, justify="right" if column in ("probability", "seconds") else "left")
+    for study in (*report.done, *report.skipped):
+        for task in study.result["tasks"]:
+            ranked = sorted(task["classes"], key=lambda entry: -entry["probability"])[:classes_shown]
+            table.add_row(
+                study.name,
+                TITLES.get(task["task"], task["task"]),
+                "\n".join(entry["name"].replace("_", " ") for entry in ranked),
+                "\n".join(f"{entry['probability']:.2f}" for entry in ranked),
+                ", ".join(str(key["number"]) for key in task["key_slices"]),
+                f"{sum(study.seconds.values()):.1f}" if study.seconds else "-",
+            )
+    return table
