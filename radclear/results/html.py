@@ -1,0 +1,189 @@
+"""The results page: one self-contained HTML file that says the same as the JSON, for people."""
+
+from __future__ import annotations
+
+from html import escape
+from importlib import resources
+from string import Template
+
+from radclear.ct.study import Study
+from radclear.results.answer import ResultError
+from radclear.results.background import findings_table, footer_text, provenance_table, subtitle_text
+from radclear.results.charts import attention_chart, bar
+from radclear.results.png import png_data_uri
+from radclear.results.thumbnails import Picture, overview_picture, slice_picture, task_windows
+from radclear.results.validation import validate_result
+from radclear.results.wording import (
+    ATTENTION_MEANING,
+    format_mm,
+    format_score,
+    score_meaning,
+    task_title,
+    verdict,
+)
+
+_SCALE_BAR_MM = 50
+
+
+def render_html(result: dict, *, study: Study | None = None) -> str:
+    """Draw the page.
+
+    Args:
+        result: a document that passes :func:`radclear.results.validate_result`.
+        study: the study it is about, for pictures; without it the page has none, and says so.
+
+    Returns:
+        The text of an HTML file without scripts and without references to anything outside itself.
+
+    Raises:
+        ResultError: the document is not valid, or the study is another one than the document's.
+    """
+    validate_result(result)
+    if study is not None and study.series_hash != result["study"]["series_hash"]:
+        raise ResultError(
+            f"the study's pixels hash to {study.series_hash[:12]}…, the result is about "
+            f"{result['study']['series_hash'][:12]}…; expected the study that the result was made from."
+        )
+    overview = None if study is None else overview_picture(study)
+    tasks = [_task(task, result, study=study, overview=overview) for task in result["tasks"]]
+    return Template(_template("page.html")).substitute(
+        style=_template("style.css"),
+        study_key=escape(result["study"]["study_key"]),
+        subtitle=escape(subtitle_text(result)),
+        intended_use=escape(result["intended_use"]),
+        banners=_banners(result),
+        glance="".join(_glance_row(task) for task in result["tasks"]),
+        tasks="".join(tasks),
+        findings=findings_table(result),
+        provenance=provenance_table(result),
+        footer=escape(footer_text(result)),
+    )
+
+
+def _template(name: str) -> str:
+    return (resources.files("radclear.results") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _banners(result: dict) -> str:
+    """One banner for each kind of warning: three heads with the same weakness do not shout three times."""
+    parts = []
+    warnings = result["warnings"]
+    demonstration = [w for w in warnings if w["code"] == "demonstration_weights"]
+    if demonstration:
+        which = _which(demonstration, result)
+        parts.append(
+            '<div class="banner demo" role="note"><strong>Demonstration weights</strong>'
+            f"<p>{escape(which)}: the weights only show that the software works. The answers say nothing "
+            "about a patient.</p></div>"
+        )
+    about_input = [w for w in warnings if w["task"] is None]
+    if about_input:
+        items = "".join(f"<li>{escape(w['message'])}</li>" for w in about_input)
+        parts.append(
+            f'<div class="banner input" role="note"><strong>Check the input</strong><ul>{items}</ul></div>'
+        )
+    others = [
+        w
+        for w in warnings
+        if w["task"] is not None and w["code"] not in ("demonstration_weights", "uncalibrated")
+    ]
+    uncalibrated = [w for w in warnings if w["code"] == "uncalibrated"]
+    notes = [w["message"] for w in others]
+    if uncalibrated:
+        notes.insert(
+            0,
+            f"{_which(uncalibrated, result)}: scores are not calibrated. "
+            "Use them to rank, not as probabilities.",
+        )
+    if notes:
+        items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+        parts.append(f'<div class="banner note"><strong>Reading the scores</strong><ul>{items}</ul></div>')
+    return "".join(parts)
+
+
+def _which(warnings: list[dict], result: dict) -> str:
+    concerned = [w["task"] for w in warnings]
+    if len(result["tasks"]) > 1 and set(concerned) == {task["task"] for task in result["tasks"]}:
+        return "All tasks"
+    return ", ".join(task_title(name) for name in concerned)
+
+
+def _glance_row(task: dict) -> str:
+    keys = ", ".join(str(key["number"]) for key in task["key_slices"])
+    anchor = escape(f"task-{task['task']}")
+    return (
+        f'<tr><th scope="row"><a href="#{anchor}">{escape(task_title(task["task"]))}</a></th>'
+        f'<td>{escape(verdict(task))}</td><td class="number">{keys}</td></tr>'
+    )
+
+
+def _task(task: dict, result: dict, *, study: Study | None, overview: Picture | None) -> str:
+    anchor = escape(f"task-{task['task']}")
+    chart = attention_chart(task, result["geometry"]["slice_z_mm"], overview=overview, chart_id=anchor)
+    if study is None:
+        pictures = '<p class="muted">No pictures: the page was made without the study’s pixels.</p>'
+    else:
+        figures = "".join(_key_slice(task, key, result, study) for key in task["key_slices"])
+        pictures = f'<div class="keys">{figures}</div>'
+    return Template(_template("task.html")).substitute(
+        anchor=anchor,
+        title=escape(task_title(task["task"])),
+        question=escape(task["question"]),
+        verdict=escape(verdict(task)),
+        score_name="Probability" if task["calibrated"] else "Score",
+        class_name="Stage" if task["task"] == "staging" else "Class",
+        rows=_class_rows(task),
+        meaning=escape(score_meaning(task) + _points_meaning(task)),
+        chart=chart,
+        attention_meaning=escape(ATTENTION_MEANING),
+        even=f"{1 / len(task['attention']):.3f}",
+        pictures=pictures,
+    )
+
+
+def _points_meaning(task: dict) -> str:
+    if any(entry["operating_point"] is not None for entry in task["classes"]):
+        return " The upright line is the operating point: at or above it a class counts as positive."
+    return " No operating point was set, so nothing here is called positive or negative."
+
+
+def _class_rows(task: dict) -> str:
+    classes = task["classes"]
+    if task["kind"] == "multilabel":
+        classes = sorted(classes, key=lambda entry: -entry["probability"])
+    rows = []
+    for entry in classes:
+        point, above = entry["operating_point"], entry["above_operating_point"]
+        strong = above or (
+            point is None and task["kind"] == "multiclass" and entry["name"] == task["top_class"]
+        )
+        call = "not set" if point is None else f"{'≥' if above else '&lt;'} {point:.2f}"
+        rows.append(
+            f'<tr{" class=strong" if strong else ""}><th scope="row">{escape(entry["label"])}</th>'
+            f'<td class="number">{escape(format_score(entry["probability"]))}</td>'
+            f'<td class="barcell">{bar(entry["probability"], point)}</td><td class="call">{call}</td></tr>'
+        )
+    return "".join(rows)
+
+
+def _key_slice(task: dict, key: dict, result: dict, study: Study) -> str:
+    place = f"slice {key['number']} of {result['geometry']['n_slices']}, z {format_mm(key['z_mm'])} mm"
+    images = []
+    for window in task_windows(task["task"]):
+        picture = slice_picture(study, key["index"], window)
+        name = f"{window.name} window"
+        height, width = picture.grey.shape
+        limits = f"{window.level_hu:g}/{window.width_hu:g}".replace("-", "−")
+        bar_width = 100 * _SCALE_BAR_MM / picture.width_mm
+        scale = f'<span class="scale" style="width:{bar_width:.1f}%">5 cm</span>' if bar_width < 60 else ""
+        images.append(
+            f'<div class="view"><span class="frame"><img src="{png_data_uri(picture.grey)}" width="{width}" '
+            f'height="{height}" alt="Axial {escape(place)}, {escape(name)}, patient’s right at the left">'
+            f"{scale}</span>"
+            f'<span class="window">{escape(name)} {limits} HU</span></div>'
+        )
+    caption = f"{place[0].upper()}{place[1:]}, attention {format_score(key['attention'])}"
+    return (
+        f'<figure><div class="views">{"".join(images)}</div>'
+        f"<figcaption><strong>#{key['rank']}</strong> {escape(caption)}</figcaption></figure>"
+    )

@@ -1,0 +1,118 @@
+"""Small pictures of a study as a radiologist expects them: right at the left, true proportions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from radclear.ct import ABDOMEN, LUNG, Window
+from radclear.ct.study import Study
+
+_GLYPHS = {
+    "R": ("11110", "10001", "10001", "11110", "10100", "10010", "10001"),
+    "L": ("10000", "10000", "10000", "10000", "10000", "10000", "11111"),
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A grey image and how large the imaged field is.
+
+    Attributes:
+        grey: (height, width) uint8; pixels are square in millimetres.
+        width_mm: extent from the first to the last column's outer edge.
+        height_mm: extent from the first to the last row's outer edge.
+    """
+
+    grey: np.ndarray
+    width_mm: float
+    height_mm: float
+
+
+def task_windows(task: str) -> tuple[Window, Window]:
+    """Both display windows, the one that suits the task first."""
+    return (LUNG, ABDOMEN) if task == "lung_disease" else (ABDOMEN, LUNG)
+
+
+def slice_picture(study: Study, index: int, window: Window, *, size: int = 360) -> Picture:
+    """One axial slice seen from the feet: the patient's right at the left, anterior up, R and L drawn in.
+
+    Args:
+        study: the study; ``hu[index]`` is oriented already, so nothing is flipped here.
+        index: slice, counted from 0 at the foot end.
+        window: display window in HU.
+        size: pixels along the longer side.
+    """
+    spacing_x, spacing_y, _ = study.spacing_mm
+    hu = study.hu[index].astype(np.float32)
+    width_mm, height_mm = hu.shape[1] * spacing_x, hu.shape[0] * spacing_y
+    scale = size / max(width_mm, height_mm)
+    grey = _window(_resize(hu, _pixels(height_mm, scale), _pixels(width_mm, scale)), window)
+    _mark_sides(grey)
+    return Picture(grey=grey, width_mm=width_mm, height_mm=height_mm)
+
+
+def overview_picture(study: Study, *, height: int = 320) -> Picture | None:
+    """The study seen from the front, head up, like the scout of a scanner: mean HU along y.
+
+    The first row is the highest slice centre, the last row the lowest, so that it lines up with a z axis.
+
+    Args:
+        study: the study.
+        height: pixels from the highest to the lowest slice.
+
+    Returns:
+        The picture, or None where the study is too flat along z to be recognised.
+    """
+    spacing_x = study.spacing_mm[0]
+    low, high = float(study.z_mm.min()), float(study.z_mm.max())
+    width_mm, height_mm = study.hu.shape[2] * spacing_x, high - low
+    if height_mm < width_mm / 4:
+        return None
+    # Air is clipped so that the table and the lungs do not wash out the body's outline.
+    rows = np.stack([np.clip(plane, -1000, 1000).mean(axis=0, dtype=np.float32) for plane in study.hu])
+    position = np.interp(np.linspace(high, low, max(height, len(rows))), study.z_mm, np.arange(len(rows)))
+    below = np.floor(position).astype(int)
+    above = np.minimum(below + 1, len(rows) - 1)
+    part = (position - below).astype(np.float32)[:, None]
+    upright = rows[below] * (1 - part) + rows[above] * part
+    image = _resize(upright, height, _pixels(width_mm, height / height_mm))
+    darkest, brightest = np.percentile(image, (2, 99.7))
+    grey = np.clip((image - darkest) / max(brightest - darkest, 1.0) * 255, 0, 255).round().astype(np.uint8)
+    return Picture(grey=grey, width_mm=width_mm, height_mm=height_mm)
+
+
+def _window(hu: np.ndarray, window: Window) -> np.ndarray:
+    floor = window.level_hu - window.width_hu / 2
+    return np.clip((hu - floor) / window.width_hu * 255, 0, 255).round().astype(np.uint8)
+
+
+def _pixels(length_mm: float, pixels_per_mm: float) -> int:
+    return max(1, round(length_mm * pixels_per_mm))
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Antialiased bilinear resize: a triangle filter along each axis, wider by the factor of shrinking."""
+    return _resize_matrix(image.shape[0], height) @ image @ _resize_matrix(image.shape[1], width).T
+
+
+def _resize_matrix(n_in: int, n_out: int) -> np.ndarray:
+    scale = n_in / n_out
+    centres = (np.arange(n_out, dtype=np.float32)[:, None] + 0.5) * scale - 0.5
+    weights = np.maximum(0, 1 - np.abs(np.arange(n_in, dtype=np.float32) - centres) / max(scale, 1))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _mark_sides(grey: np.ndarray) -> None:
+    """Draw R at the left edge and L at the right one, white on black, at half height."""
+    zoom = 2 if min(grey.shape) >= 128 else 1
+    for letter in "RL":
+        glyph = np.array([[int(bit) for bit in row] for row in _GLYPHS[letter]], np.uint8)
+        stamp = np.kron(np.pad(glyph, 1), np.ones((zoom, zoom), np.uint8)) * 255
+        height, width = stamp.shape
+        if height > grey.shape[0] or 2 * width > grey.shape[1]:
+            return
+        top = (grey.shape[0] - height) // 2
+        left = 0 if letter == "R" else grey.shape[1] - width
+        grey[top : top + height, left : left + width] = stamp

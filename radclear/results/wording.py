@@ -1,0 +1,101 @@
+"""The words of a result: each task's question, its classes and what the scores mean, for people."""
+
+from __future__ import annotations
+
+INTENDED_USE = (
+    "For research use only, not for diagnosis. Not a medical device: do not base a decision about a patient "
+    "on it. Every answer needs to be checked on the images by a qualified reader."
+)
+
+_TITLES = {
+    "tumor_location": ("Tumor location", "Where are tumor lesions?"),
+    "lung_disease": ("Lung disease", "Which lung diseases does this study show?"),
+    "staging": ("Staging", "Which tumor stage fits this study?"),
+}
+
+_CLASS_LABELS = {
+    "tumor_location": {"abdomen": "Abdomen (other)", "soft_tissue": "Soft tissue"},
+    "lung_disease": {"ground_glass": "Ground-glass opacity", "effusion": "Pleural effusion"},
+    "staging": {"I": "Stage I", "II": "Stage II", "III": "Stage III", "IV": "Stage IV"},
+}
+
+# What is true of studies with a class, as the end of "about 8 of 10 comparable studies ...".
+_CLAIMS = {
+    "tumor_location": "show a tumor lesion at this site",
+    "lung_disease": "show this disease",
+    "staging": "have this stage",
+}
+
+ATTENTION_MEANING = (
+    "Attention is the share of the answer's weight that a slice received; all slices together make 1. It "
+    "shows where the model looked. It does not outline a lesion, and "
+    "high attention need not mean that a slice shows one."
+)
+
+
+def task_title(task: str) -> str:
+    """Short name of a task for headings."""
+    return _TITLES[task][0] if task in _TITLES else task.replace("_", " ").capitalize()
+
+
+def task_question(task: str) -> str:
+    """The task as a question in plain words."""
+    return _TITLES[task][1] if task in _TITLES else f"{task_title(task)}: which classes does this study show?"
+
+
+def class_label(task: str, name: str) -> str:
+    """Name of a class for people."""
+    label = _CLASS_LABELS.get(task, {}).get(name)
+    return label or (name[:1].upper() + name[1:]).replace("_", " ")
+
+
+def score_meaning(task: dict) -> str:
+    """One or two plain sentences: how to read the scores of this task.
+
+    Args:
+        task: an entry of ``result["tasks"]``.
+    """
+    claim = _CLAIMS.get(task["task"], "belong to this class")
+    if task["calibrated"]:
+        text = f"A probability of 0.80 means: about 8 of 10 comparable studies with this value {claim}."
+    else:
+        text = f"Scores rank, but are not calibrated: 0.80 does not mean that 8 of 10 such studies {claim}."
+    if task["kind"] == "multiclass":
+        return f"{text} Exactly one class is true, so the values add up to 1."
+    return f"{text} Each class is judged on its own, so several can be high, or none."
+
+
+def verdict(task: dict) -> str:
+    """The answer in one line, for the heading of a task.
+
+    Args:
+        task: an entry of ``result["tasks"]``.
+    """
+    ranked = sorted(task["classes"], key=lambda c: -c["probability"])
+    top = f"{ranked[0]['label']} ({format_score(ranked[0]['probability'])})"
+    if task["kind"] == "multiclass":
+        return (
+            f"Most likely {top[0].lower()}{top[1:]}" if task["task"] == "staging" else f"Most likely: {top}"
+        )
+    judged = [c for c in ranked if c["above_operating_point"] is not None]
+    if not judged:
+        return f"Highest score: {top}; no operating points set"
+    positive = [c for c in judged if c["above_operating_point"]]
+    if positive:
+        return ", ".join(f"{c['label']} ({format_score(c['probability'])})" for c in positive)
+    return f"No class above its operating point; highest score: {top}"
+
+
+def format_score(value: float) -> str:
+    """A probability or attention with two decimals that never rounds to a certainty."""
+    if 0 < value < 0.005:
+        return "<0.01"
+    if 0.995 <= value < 1:
+        return ">0.99"
+    return f"{value:.2f}"
+
+
+def format_mm(value: float) -> str:
+    """Millimetres with one decimal and a true minus sign."""
+    text = f"{value:.1f}"
+    return "0.0" if text == "-0.0" else text.replace("-", "−")
