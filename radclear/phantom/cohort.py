@@ -1,0 +1,218 @@
+"""Write a cohort of phantoms with its label and box tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+
+from radclear.phantom.dicom import INSTANCE_ORDERS, write_dicom
+from radclear.phantom.disease import draw_patient, stream
+from radclear.phantom.labels import DISEASE_CLASSES, LOCATION_CLASSES
+from radclear.phantom.nifti import write_nifti
+from radclear.phantom.torso import make_phantom
+
+SPLITS = ("train", "val", "test")
+FORMATS = ("dicom", "nifti")
+LABEL_COLUMNS = (
+    "study",
+    "patient",
+    "split",
+    *(f"location_{name}" for name in LOCATION_CLASSES),
+    *(f"disease_{name}" for name in DISEASE_CLASSES),
+    "stage",
+    "t",
+    "n",
+    "m",
+)
+BOX_COLUMNS = ("study", "slice", "x1", "y1", "x2", "y2", "site", "kind")
+#: Raised whenever the same seed would give other voxels or labels, so that a cohort is never finished by another model.
+MODEL_VERSION = 1
+
+
+def write_cohort(
+    folder: str | os.PathLike,
+    *,
+    n_studies: int,
+    seed: int = 0,
+    n_slices: int | tuple[int, int] = 64,
+    size: int | Sequence[int] = 256,
+    splits: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    format: str = "dicom",
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write ``folder/studies/<study>``, ``labels.csv`` and ``boxes.csv``.
+
+    A study appears under its name only when it is whole, and is skipped when it is there already, so an interrupted
+    run is finished by the same call. The tables are written last.
+
+    Args:
+        folder: made if missing.
+        n_studies: number of studies; one patient each.
+        seed: of the cohort. Study number n of seed s is phantom ``study_seed(s, n)`` whatever ``n_studies`` is.
+        n_slices: per study, or (lowest, highest) to draw from.
+        size: rows and columns, or several to draw from.
+        splits: fractions of train, val and test, summing to 1. Exact up to rounding, drawn at random.
+        format: "dicom" (a folder per study) or "nifti" (one .nii.gz per study, in a folder of its name).
+        workers: processes that draw and write.
+        progress: called with (studies done, all studies).
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: an option is out of range, or the folder holds a cohort made with other options.
+    """
+    _check(n_studies, seed, n_slices, size, splits, format, workers)
+    folder = Path(folder)
+    (folder / "studies").mkdir(parents=True, exist_ok=True)
+    (folder / "records").mkdir(exist_ok=True)
+    names = [f"phantom-{n:04d}" for n in range(n_studies)]
+    settings = [_study_settings(seed, n, n_slices, size, format) for n in range(n_studies)]
+    records: dict[str, dict] = {}
+    missing = []
+    for name, wanted in zip(names, settings, strict=True):
+        record = _existing_record(folder, name, wanted)
+        if record is None:
+            missing.append((str(folder), name, wanted))
+        else:
+            records[name] = record
+    done = len(records)
+    if progress is not None and done:
+        progress(done, n_studies)
+    for name, record in _run(missing, workers):
+        records[name] = record
+        done += 1
+        if progress is not None:
+            progress(done, n_studies)
+    _write_tables(folder, names, records, _assign_splits(seed, n_studies, splits))
+    return folder
+
+
+def study_seed(cohort_seed: int, number: int) -> int:
+    """Seed of the phantom that is study ``number`` of a cohort."""
+    return cohort_seed * 1_000_000 + number
+
+
+def _check(n_studies, seed, n_slices, size, splits, format, workers) -> None:
+    if not 1 <= n_studies < 1_000_000:
+        raise ValueError(f"n_studies is {n_studies}; expected 1 to 999999")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; expected a whole number from 0")
+    if not isinstance(n_slices, int) and not (len(n_slices) == 2 and n_slices[0] <= n_slices[1]):
+        raise ValueError(f"n_slices is {n_slices}; expected a number or (lowest, highest)")
+    if not isinstance(size, int) and not len(size):
+        raise ValueError("size is empty; expected a number of pixels or several to draw from")
+    if len(splits) != 3 or min(splits) < 0 or abs(sum(splits) - 1) > 1e-6:
+        raise ValueError(f"splits is {splits}; expected fractions of {', '.join(SPLITS)} that sum to 1")
+    if format not in FORMATS:
+        raise ValueError(f"format is {format!r}; expected one of {', '.join(FORMATS)}")
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; expected at least 1")
+
+
+def _study_settings(seed: int, number: int, n_slices, size, format: str) -> dict:
+    """What decides the files of one study."""
+    rng = stream(study_seed(seed, number), "cohort")
+    slices_draw, size_draw, order_draw = rng.random(3)
+    if not isinstance(n_slices, int):
+        n_slices = n_slices[0] + int(slices_draw * (n_slices[1] - n_slices[0] + 1))
+    if not isinstance(size, int):
+        size = size[int(size_draw * len(size))]
+    return {
+        "model_version": MODEL_VERSION,
+        "seed": study_seed(seed, number),
+        "n_slices": int(n_slices),
+        "size": int(size),
+        "format": format,
+        "instance_order": INSTANCE_ORDERS[int(order_draw * len(INSTANCE_ORDERS))],
+    }
+
+
+def _existing_record(folder: Path, name: str, wanted: dict) -> dict | None:
+    """The record of a finished study, None where the study is still to be written."""
+    path = folder / "records" / f"{name}.json"
+    if not path.is_file() or not (folder / "studies" / name).is_dir():
+        return None
+    record = json.loads(path.read_text())
+    if record["settings"] != wanted:
+        other = {key: record["settings"].get(key) for key in wanted if record["settings"].get(key) != wanted[key]}
+        raise ValueError(
+            f"{folder} holds {name} made with {other}, but {({key: wanted[key] for key in other})} is asked for; "
+            "write to another folder or delete this one"
+        )
+    return record
+
+
+def _run(tasks: list[tuple[str, str, dict]], workers: int):
+    if workers == 1 or len(tasks) <= 1:
+        for task in tasks:
+            yield _write_study(*task)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
+        futures = [pool.submit(_write_study, *task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _write_study(folder: str, name: str, settings: dict) -> tuple[str, dict]:
+    root = Path(folder)
+    phantom = make_phantom(settings["seed"], n_slices=settings["n_slices"], size=settings["size"])
+    # Hidden, and outside studies/, so that no reader of the cohort meets half a study.
+    temporary = root / f".{name}.{os.getpid()}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    if settings["format"] == "dicom":
+        write_dicom(phantom, temporary, instance_order=settings["instance_order"])
+    else:
+        write_nifti(phantom, temporary / f"{name}.nii.gz")
+    boxes = [list(asdict(box).values()) for box in phantom.boxes]
+    record = {"settings": settings, "labels": phantom.labels, "boxes": boxes}
+    record_path = root / "records" / f"{name}.json"
+    record_temporary = record_path.with_suffix(f".{os.getpid()}.tmp")
+    record_temporary.write_text(json.dumps(record))
+    os.replace(record_temporary, record_path)
+    final = root / "studies" / name
+    if final.exists():
+        shutil.rmtree(final)
+    os.replace(temporary, final)
+    return name, record
+
+
+def _assign_splits(seed: int, n_studies: int, splits: tuple[float, float, float]) -> list[str]:
+    n_train = round(splits[0] * n_studies)
+    n_val = min(round(splits[1] * n_studies), n_studies - n_train)
+    ordered = ["train"] * n_train + ["val"] * n_val + ["test"] * (n_studies - n_train - n_val)
+    place = stream(seed, "splits").permutation(n_studies)
+    return [ordered[place[n]] for n in range(n_studies)]
+
+
+def _write_tables(folder: Path, names: list[str], records: dict[str, dict], splits: list[str]) -> None:
+    labels = []
+    boxes = []
+    for name, split in zip(names, splits, strict=True):
+        record = records[name]
+        patient = f"PHANTOM-{record['settings']['seed']:04d}"
+        labels.append({"study": name, "patient": patient, "split": split, **record["labels"]})
+        boxes += [dict(zip(BOX_COLUMNS, (name, *box), strict=True)) for box in record["boxes"]]
+    for file_name, columns, rows in (("labels.csv", LABEL_COLUMNS, labels), ("boxes.csv", BOX_COLUMNS, boxes)):
+        temporary = folder / f".{file_name}.{os.getpid()}.tmp"
+        with open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(temporary, folder / file_name)
+
+
+__all__ = ["BOX_COLUMNS", "FORMATS", "LABEL_COLUMNS", "SPLITS", "draw_patient", "study_seed", "write_cohort"]
