@@ -6,7 +6,6 @@ from html import escape
 
 import numpy as np
 
-from radclear.results.png import png_data_uri
 from radclear.results.thumbnails import Picture
 from radclear.results.wording import format_mm, format_score
 
@@ -107,7 +106,7 @@ def _overview(overview: Picture | None) -> tuple[str, float]:
         return "", 0
     width = min(_MAX_OVERVIEW_WIDTH, _HEIGHT * overview.width_mm / overview.height_mm)
     return (
-        f'<image href="{png_data_uri(overview.grey)}" x="0" y="{_TOP}" width="{width:.1f}" '
+        f'<image href="{overview.data_uri}" x="0" y="{_TOP}" width="{width:.1f}" '
         f'height="{_HEIGHT}" preserveAspectRatio="none"/>'
         f'<text class="end" x="0" y="{_TOP + _HEIGHT + 17}">R</text>'
         f'<text class="end" x="{width:.1f}" y="{_TOP + _HEIGHT + 17}" text-anchor="end">L</text>'

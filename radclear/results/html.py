@@ -10,7 +10,6 @@ from radclear.ct.study import Study
 from radclear.results.answer import ResultError
 from radclear.results.background import findings_table, footer_text, provenance_table, subtitle_text
 from radclear.results.charts import attention_chart, bar
-from radclear.results.png import png_data_uri
 from radclear.results.thumbnails import Picture, overview_picture, slice_picture, task_windows
 from radclear.results.validation import validate_result
 from radclear.results.wording import (
@@ -177,7 +176,7 @@ def _key_slice(task: dict, key: dict, result: dict, study: Study) -> str:
         bar_width = 100 * _SCALE_BAR_MM / picture.width_mm
         scale = f'<span class="scale" style="width:{bar_width:.1f}%">5 cm</span>' if bar_width < 60 else ""
         images.append(
-            f'<div class="view"><span class="frame"><img src="{png_data_uri(picture.grey)}" width="{width}" '
+            f'<div class="view"><span class="frame"><img src="{picture.data_uri}" width="{width}" '
             f'height="{height}" alt="Axial {escape(place)}, {escape(name)}, patient’s right at the left">'
             f"{scale}</span>"
             f'<span class="window">{escape(name)} {limits} HU</span></div>'

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from radclear.ct import ABDOMEN, LUNG, Window
 from radclear.ct.study import Study
+from radclear.results.png import png_data_uri
 
 _GLYPHS = {
     "R": ("11110", "10001", "10001", "11110", "10100", "10010", "10001"),
@@ -28,6 +30,11 @@ class Picture:
     grey: np.ndarray
     width_mm: float
     height_mm: float
+
+    @cached_property
+    def data_uri(self) -> str:
+        """The picture as a ``data:`` address, encoded once however often it is shown."""
+        return png_data_uri(self.grey)
 
 
 def task_windows(task: str) -> tuple[Window, Window]:

@@ -28,7 +28,7 @@ _CLAIMS = {
 
 ATTENTION_MEANING = (
     "Attention is the share of the answer's weight that a slice received; all slices together make 1. It "
-    "shows where the model looked. It does not outline a lesion, and a slice with much attention may show none."
+    "shows where the model looked. It does not outline a lesion or prove that there is one."
 )
 
 
