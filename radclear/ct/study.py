@@ -51,8 +51,8 @@ class Study:
     """One CT series on the canonical grid.
 
     Attributes:
-        hu: (z, y, x) int16 Hounsfield units; x grows to the patient's left, y to posterior, z to the head, so that
-            ``hu[k]`` looks as on a radiologist's screen.
+        hu: (z, y, x) int16 Hounsfield units; x grows to the patient's left, y to posterior, z to the head, so
+            that ``hu[k]`` looks as on a radiologist's screen.
         affine: (4, 4) float64, voxel (x, y, z, 1) to LPS millimetres.
         z_mm: (z,) float64, LPS z of each slice's centre voxel; the truth where slices are unevenly spaced.
         sop_instance_uids: one per slice, or empty where the source has none.

@@ -1,0 +1,138 @@
+"""Hounsfield windows and the slice stack that the backbones see.
+
+A window maps HU to grey levels 0 to 255: with floor = level - width / 2,
+
+    grey = floor(255 * clip((HU - floor) / width, 0, 1) + 1/2)
+
+that is, linear between floor and floor + width, rounded to the nearest level with halves up. The result is
+exact for every HU value: it is tabulated once per window in rational arithmetic, not computed per pixel in
+floating point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from math import floor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from radclear.ct.study import Study
+
+if TYPE_CHECKING:
+    import torch
+
+_CHUNK = 8
+_FIRST_HU = -32768
+
+
+@dataclass(frozen=True)
+class Window:
+    """A range of Hounsfield units to spread over the grey levels.
+
+    Attributes:
+        name: short identifier, for example ``"lung"``.
+        level_hu: centre.
+        width_hu: extent, above zero.
+    """
+
+    name: str
+    level_hu: float
+    width_hu: float
+
+    def __post_init__(self) -> None:
+        if not self.width_hu > 0:
+            raise ValueError(
+                f"window {self.name!r} has width {self.width_hu} HU, expected a number above zero"
+            )
+
+    @property
+    def floor_hu(self) -> float:
+        """Lower end: what is at or below it is black."""
+        return self.level_hu - self.width_hu / 2
+
+
+ABDOMEN = Window("abdomen", 40, 400)
+LUNG = Window("lung", -600, 1500)
+DEFAULT_WINDOWS = (ABDOMEN, LUNG)
+
+
+@lru_cache(maxsize=32)
+def _table(window: Window) -> np.ndarray:
+    """(65536,) uint8: the grey level of every int16 value, indexed by the value's bits as uint16."""
+    width = Fraction(window.width_hu)
+    low = Fraction(window.level_hu) - width / 2
+    first, last = max(_FIRST_HU, floor(low)), min(32767, floor(low + width) + 1)
+    grey = np.zeros(65536, np.uint8)
+    grey[max(0, last - _FIRST_HU) :] = 255
+    for value in range(first, last + 1):
+        share = min(max((value - low) / width, Fraction(0)), Fraction(1))
+        grey[value - _FIRST_HU] = floor(255 * share + Fraction(1, 2))
+    grey = np.roll(grey, _FIRST_HU)
+    grey.setflags(write=False)
+    return grey
+
+
+def apply_window(hu: np.ndarray, window: Window) -> np.ndarray:
+    """Grey levels of Hounsfield units.
+
+    Args:
+        hu: int16, any shape.
+        window: the range to show.
+
+    Returns:
+        uint8 of the same shape; see the top of this module for the formula.
+    """
+    return np.take(_table(window), np.asarray(hu, np.int16).view(np.uint16))
+
+
+def slice_stack(
+    study: Study, *, windows: Sequence[Window] = DEFAULT_WINDOWS, size: int = 224
+) -> torch.Tensor:
+    """All axial slices through each window, resized to squares.
+
+    Windowing comes first, then antialiased bilinear interpolation of the grey levels (the same numbers as
+    PIL's ``Image.resize``). Slices keep their aspect ratio in millimetres: the longer side fills ``size``,
+    the other is centred and padded with 0, the window's floor. Works in chunks, so that memory stays at the
+    result plus a few slices.
+
+    Args:
+        study: the study.
+        windows: which windows, in this order.
+        size: side of the result in pixels.
+
+    Returns:
+        (windows, slices, size, size) uint8 on the CPU.
+    """
+    import torch
+
+    n_slices, rows, columns = study.hu.shape
+    height, width = fitted_shape(rows * study.spacing_mm[1], columns * study.spacing_mm[0], size)
+    top, left = (size - height) // 2, (size - width) // 2
+    stack = torch.zeros((len(windows), n_slices, size, size), dtype=torch.uint8)
+    for start in range(0, n_slices, _CHUNK):
+        chunk = study.hu[start : start + _CHUNK]
+        for w, window in enumerate(windows):
+            grey = torch.from_numpy(apply_window(chunk, window))[:, None]
+            if (height, width) != (rows, columns):
+                grey = torch.nn.functional.interpolate(grey, (height, width), mode="bilinear", antialias=True)
+            stack[w, start : start + _CHUNK, top : top + height, left : left + width] = grey[:, 0]
+    return stack
+
+
+def fitted_shape(height_mm: float, width_mm: float, size: int) -> tuple[int, int]:
+    """Pixels of a slice that fills a square of ``size`` pixels without distortion.
+
+    Args:
+        height_mm: extent of the slice along y.
+        width_mm: extent of the slice along x.
+        size: side of the square.
+
+    Returns:
+        (height, width) in pixels, the longer one equal to ``size``.
+    """
+    longest = max(height_mm, width_mm)
+    return max(1, round(size * height_mm / longest)), max(1, round(size * width_mm / longest))
