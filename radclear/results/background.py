@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from radclear.results.wording import format_mm, task_title
+from radclear.results.wording import format_mm, sentence, task_title
 
 _HASHES = {
     "weights_sha256": "Head weights",
@@ -46,7 +46,7 @@ def findings_table(result: dict) -> str:
         shown = ", ".join(numbers[:12]) + (f" and {len(numbers) - 12} more" if len(numbers) > 12 else "")
         rows.append(
             f'<tr><th scope="row">{escape(finding["code"])}</th><td>{escape(finding["severity"])}</td>'
-            f"<td>{escape(finding['message'])}</td><td>{shown or '–'}</td></tr>"
+            f"<td>{escape(sentence(finding['message']))}</td><td>{shown or '–'}</td></tr>"
         )
     return (
         '<div class="scroll"><table><caption class="hidden">Findings about the input</caption><thead><tr>'

@@ -14,7 +14,7 @@ _TOP = 34
 _AXIS_WIDTH = 78
 _PLOT_WIDTH = 170
 _PLOT_WIDTH_ALONE = 360  # where there is no overview beside the curve
-_LABEL_WIDTH = 98
+_LABEL_WIDTH = 122
 _LABEL_GAP = 17
 _MAX_OVERVIEW_WIDTH = 360
 
@@ -83,9 +83,9 @@ def attention_chart(task: dict, z_mm: list[float], *, overview: Picture | None, 
     )
     parts.append(f'<polyline class="curve" points="{points}"/>')
     parts.append(f'<line class="axis" x1="{plot_left}" x2="{plot_left}" y1="{_TOP}" y2="{bottom}"/>')
-    parts += _key_marks(
-        task, x_of=x_of, y_of=y_of, left=0 if overview else plot_left, right=plot_left + plot_width
-    )
+    # The lines leave the gap between overview and plot to the numbers of the axis.
+    spans = [(0, left)] * bool(overview) + [(plot_left, plot_left + plot_width)]
+    parts += _key_marks(task, x_of=x_of, y_of=y_of, spans=spans)
     strongest = task["key_slices"][0]
     words = (
         f"Attention over {len(attention)} slices from z {format_mm(low)} mm (foot) to {format_mm(high)} "
@@ -115,7 +115,7 @@ def _overview(overview: Picture | None) -> tuple[str, float]:
     ), width
 
 
-def _key_marks(task: dict, *, x_of, y_of, left: float, right: float) -> list[str]:
+def _key_marks(task: dict, *, x_of, y_of, spans: list[tuple[float, float]]) -> list[str]:
     """A line through each key slice, a dot on the curve and a label at the right; labels never overlap."""
     keys = sorted(task["key_slices"], key=lambda key: y_of(key["z_mm"]))
     label_y: list[float] = []
@@ -128,10 +128,11 @@ def _key_marks(task: dict, *, x_of, y_of, left: float, right: float) -> list[str
         for position in range(len(label_y) - 1, -1, -1):
             label_y[position] = min(label_y[position], lowest)
             lowest = label_y[position] - _LABEL_GAP
-    parts = []
+    parts, right = [], spans[-1][1]
     for key, label in zip(keys, label_y, strict=True):
         y = y_of(key["z_mm"])
-        parts.append(f'<line class="key" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        for start, end in spans:
+            parts.append(f'<line class="key" x1="{start:.1f}" x2="{end:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<line class="leader" x1="{right}" x2="{right + 10}" y1="{y:.1f}" y2="{label:.1f}"/>')
         parts.append(f'<circle class="dot" cx="{x_of(key["attention"]):.1f}" cy="{y:.1f}" r="4"/>')
         parts.append(

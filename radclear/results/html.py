@@ -17,6 +17,7 @@ from radclear.results.wording import (
     format_mm,
     format_score,
     score_meaning,
+    sentence,
     task_title,
     verdict,
 )
@@ -77,7 +78,7 @@ def _banners(result: dict) -> str:
         )
     about_input = [w for w in warnings if w["task"] is None]
     if about_input:
-        items = "".join(f"<li>{escape(w['message'])}</li>" for w in about_input)
+        items = "".join(f"<li>{escape(sentence(w['message']))}</li>" for w in about_input)
         parts.append(
             f'<div class="banner input" role="note"><strong>Check the input</strong><ul>{items}</ul></div>'
         )

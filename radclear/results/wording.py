@@ -85,6 +85,12 @@ def verdict(task: dict) -> str:
     return f"No class above its operating point; highest score: {top}"
 
 
+def sentence(text: str) -> str:
+    """A message as a sentence: a capital in front, a full stop behind."""
+    text = text[:1].upper() + text[1:]
+    return text if not text or text.endswith((".", "!", "?")) else text + "."
+
+
 def format_score(value: float) -> str:
     """A probability or attention with two decimals that never rounds to a certainty."""
     if 0 < value < 0.005:
