@@ -1,9 +1,10 @@
-"""Liver with vessels, gallbladder, spleen, stomach, pancreas, kidneys, bowel, psoas, bladder and pelvic organs."""
+"""Liver with vessels, gallbladder, spleen, pancreas, kidneys, psoas, bladder and pelvic organs."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from radclear.phantom.bowel import draw_colon, draw_small_bowel, draw_stomach
 from radclear.phantom.canvas import ORGAN_CODES, Canvas
 from radclear.phantom.disease import Patient
 from radclear.phantom.shapes import ellipse, ellipsoid, paint_ellipsoid, paint_tube
@@ -15,11 +16,11 @@ from radclear.phantom.tissues import Tissues
 def draw_abdomen(canvas: Canvas, patient: Patient, tissues: Tissues, rng: np.random.Generator) -> None:
     """Draw the organs below the diaphragm; needs the fields ``cavity`` and ``abdomen``."""
     _draw_psoas(canvas, tissues)
-    _draw_small_bowel(canvas, tissues, rng)
-    _draw_colon(canvas, tissues, rng)
+    draw_small_bowel(canvas, tissues, rng)
+    draw_colon(canvas, tissues, rng)
     _draw_kidneys(canvas, tissues, rng)
     _draw_spleen(canvas, tissues, rng)
-    _draw_stomach(canvas, tissues, rng)
+    draw_stomach(canvas, tissues, rng)
     _draw_liver(canvas, tissues, rng)
     _draw_pancreas(canvas, tissues)
     _draw_pelvic_organs(canvas, patient, tissues, rng)
@@ -36,7 +37,9 @@ def _draw_psoas(canvas: Canvas, tissues: Tissues) -> None:
     a = region.profile(z, [14, 16, 18, 20, 18, 13, 5])
     b = region.profile(z, [12, 15, 17, 19, 17, 13, 6])
     psoas = ellipse(np.abs(region.x) - x0, region.y - y0, a, b)
-    canvas.paint(region, np.maximum(psoas, canvas.fields["cavity"][region.index]), tissues.muscle, organ="muscle")
+    canvas.paint(
+        region, np.maximum(psoas, canvas.fields["cavity"][region.index]), tissues.muscle, organ="muscle"
+    )
     cavity = canvas.fields["cavity"][region.index]
     # Quadratus lumborum lies beside the psoas, erector spinae behind both.
     quadratus = ellipse(np.abs(region.x) - 66, region.y - 56, 18, 9)
@@ -47,7 +50,9 @@ def _draw_psoas(canvas: Canvas, tissues: Tissues) -> None:
         canvas.paint(region, np.maximum(muscle, cavity), tissues.muscle, organ="muscle")
     # Iliacus lines the inside of the iliac wing.
     a, b = region.profile([60, 130, 205], [90, 98, 116]), region.profile([60, 130, 205], [58, 62, 62])
-    iliacus = np.abs(ellipse(region.x, region.y - 14, a, b)) - region.profile([55, 90, 150, 205], [3, 7, 7, 3])
+    iliacus = np.abs(ellipse(region.x, region.y - 14, a, b)) - region.profile(
+        [55, 90, 150, 205], [3, 7, 7, 3]
+    )
     iliacus = np.maximum(iliacus, np.maximum(np.abs(region.y - 10) - 40, np.abs(region.z - 130) - 72))
     iliacus = np.maximum(iliacus, np.maximum(45 - np.abs(region.x), cavity))
     canvas.paint(region, iliacus, tissues.muscle, organ="muscle")
@@ -69,7 +74,9 @@ def _draw_liver(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> N
     hilum = ellipsoid(region, (-14, 0, 338), (26, 22, 34))
     for hollow in (kidney_bed, fossa, hilum):
         liver = np.maximum(liver, -hollow)
-    fissure = np.maximum(np.abs(region.x + 10 - 0.2 * region.y) - 2.5, np.maximum(region.y + 30, region.z - 365))
+    fissure = np.maximum(
+        np.abs(region.x + 10 - 0.2 * region.y) - 2.5, np.maximum(region.y + 30, region.z - 365)
+    )
     liver = np.maximum(liver, -np.maximum(fissure, -90 - region.y))
     liver = np.maximum(liver, canvas.fields["abdomen"][region.index])
     mottle = smooth_field(rng, liver.shape, (1, 6, 6))
@@ -111,26 +118,6 @@ def _draw_spleen(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> 
     canvas.paint(region, spleen, tissues.spleen, organ="spleen")
 
 
-def _draw_stomach(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> None:
-    full = float(rng.uniform(0.7, 1.05))
-    shapes = [
-        ((56, 14, 382), (36 * full, 38 * full, 30 * full)),
-        ((54, -22, 342), (32 * full, 36 * full, 46 * full)),
-        ((20, -46, 302), (46 * full, 22 * full, 20 * full)),
-    ]
-    region = canvas.region((-50, 110), (-100, 70), (270, 425))
-    if region is None:
-        return
-    lumen = np.minimum.reduce([ellipsoid(region, center, radii) for center, radii in shapes])
-    clip = canvas.fields["abdomen"][region.index]
-    lumen = lumen + 2.0 * smooth_field(rng, lumen.shape, (2, 6, 6))
-    canvas.paint(region, np.maximum(lumen, clip), tissues.bowel_wall, organ="stomach")
-    inner = np.maximum(lumen + 5, clip + 4)
-    canvas.paint(region, inner, tissues.bowel_content)
-    level = float(rng.uniform(-48, -22))
-    canvas.paint(region, np.maximum(inner, region.y - level), tissues.gas)
-
-
 def _draw_kidneys(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> None:
     for side, z, name in ((-1, 276.0, "kidney_right"), (1, 290.0, "kidney_left")):
         size = float(np.clip(rng.normal(1.0, 0.06), 0.88, 1.15))
@@ -149,9 +136,7 @@ def _draw_kidneys(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) ->
         kidney = ellipsoid(region, center, (29 * size, 26 * size, 57 * size), axes=axes)
         clip = canvas.fields["abdomen"][region.index]
         # Fat of the capsule pushes other organs away.
-        canvas.paint(
-            region, np.maximum(kidney - 7, clip), tissues.visceral_fat, organ="abdominal_cavity"
-        )
+        canvas.paint(region, np.maximum(kidney - 7, clip), tissues.visceral_fat, organ="abdominal_cavity")
         canvas.paint(region, np.maximum(kidney, clip), tissues.kidney, organ=name)
         medulla = np.abs(smooth_field(rng, kidney.shape, (1, 7, 7))) * 9 - 3.5
         canvas.paint(region, np.maximum(medulla, kidney + 8), tissues.kidney - 45, edge_mm=4)
@@ -170,81 +155,21 @@ def _draw_kidneys(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) ->
 def _draw_pancreas(canvas: Canvas, tissues: Tissues) -> None:
     chain = [(-34, -10, 268), (-28, -22, 284), (-4, -28, 300), (22, -18, 312), (48, 4, 326), (76, 22, 336)]
     paint_tube(
-        canvas, chain, [13, 13, 10, 10.5, 10, 7.5], tissues.pancreas, organ="pancreas", clip="abdomen", edge_mm=3
+        canvas,
+        chain,
+        [13, 13, 10, 10.5, 10, 7.5],
+        tissues.pancreas,
+        organ="pancreas",
+        clip="abdomen",
+        edge_mm=3,
     )
     splenic = [(-20, -12, 306), (4, -14, 310), (40, 6, 322), (84, 30, 348)]
     paint_tube(canvas, splenic, [5.5, 4.5, 4.2, 4], tissues.venous_blood, organ="great_vessels")
     paint_tube(canvas, [(-20, -12, 306), (-18, -6, 334)], [7, 7], tissues.venous_blood, organ="great_vessels")
-    paint_tube(canvas, [(-4, -32, 300), (0, -34, 240)], [5.5, 4.5], tissues.venous_blood, organ="great_vessels")
-    paint_tube(canvas, [(10, -20, 300), (12, -30, 240)], [3.8, 3.2], tissues.blood, organ="great_vessels")
-
-
-def _gut(canvas, points, radii, tissues: Tissues, *, content: float, wall_mm: float, gas_level: float | None) -> None:
-    """A piece of gut: wall, content, and gas above a level of y (gas rises to the front of a supine patient)."""
-    paint_tube(canvas, points, radii, tissues.bowel_wall, organ="bowel", clip="abdomen")
-    paint_tube(canvas, points, [max(1.0, r - wall_mm) for r in radii], content, clip="abdomen", edge_mm=3)
-    if gas_level is None:
-        return
-    for p, q, radius_p, radius_q in zip(points[:-1], points[1:], radii[:-1], radii[1:], strict=True):
-        lift = 0.35 * min(radius_p, radius_q) + gas_level
-        up_p, up_q = (p[0], p[1] - lift, p[2]), (q[0], q[1] - lift, q[2])
-        paint_tube(
-            canvas, [up_p, up_q], [0.55 * radius_p, 0.55 * radius_q], tissues.gas, clip="abdomen", only=_BOWEL
-        )
-
-
-_BOWEL = [ORGAN_CODES["bowel"]]
-
-
-def _draw_colon(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> None:
-    def wobble(points, spread: float = 5.0):
-        return [tuple(np.asarray(p) + rng.normal(0, spread, 3) * (1, 1, 0.6)) for p in points]
-
-    haustra = lambda n, r: [float(r * rng.uniform(0.78, 1.18)) for _ in range(n)]  # noqa: E731
-    segments = (
-        (wobble([(-88, 2, 128), (-94, 6, 160), (-96, 8, 195), (-96, 6, 230), (-90, -6, 262)]), 22, 60),
-        (wobble([(-88, -22, 262), (-62, -54, 246), (-24, -66, 232), (22, -68, 236), (64, -54, 262), (94, -10, 312)]),
-         18, 10),
-        (wobble([(102, 6, 312), (104, 14, 270), (104, 14, 230), (102, 12, 190), (94, 10, 150)]), 14, 40),
-        (wobble([(94, 8, 150), (76, -6, 118), (44, -10, 104), (22, 8, 112), (10, 34, 118), (2, 48, 96)], 4.0), 14, 40),
-        ([(2, 48, 96), (0, 56, 70), (0, 58, 40), (0, 60, 5), (0, 64, -30)], 15, 35),
-    )  # fmt: skip
-    for points, radius, content in segments:
-        radii = haustra(len(points), radius)
-        gas = float(rng.uniform(-2, 4)) if rng.random() < 0.75 else None
-        _gut(canvas, points, radii, tissues, content=content - 20, wall_mm=3.2, gas_level=gas)
-
-
-def _draw_small_bowel(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> None:
     paint_tube(
-        canvas,
-        [(-40, -24, 296), (-48, -12, 262), (-30, -4, 240), (8, -8, 244), (34, -18, 276)],
-        [12, 12, 11, 11, 11],
-        tissues.bowel_wall - 15,
-        organ="bowel",
-        clip="abdomen",
+        canvas, [(-4, -32, 300), (0, -34, 240)], [5.5, 4.5], tissues.venous_blood, organ="great_vessels"
     )
-    for _ in range(int(rng.integers(34, 46))):
-        z = float(rng.uniform(92, 262))
-        start = np.array([rng.uniform(-74, 76), rng.uniform(-66, 0), z])
-        heading = rng.normal(0, 1, 3) * (1, 0.8, 0.5)
-        heading /= np.sqrt(heading @ heading)
-        points = [start]
-        for _ in range(3):
-            turn = rng.normal(0, 1, 3) * (1, 0.8, 0.5)
-            heading = heading + 0.8 * turn
-            heading /= np.sqrt(heading @ heading)
-            points.append(points[-1] + 20 * heading)
-        radius = float(rng.uniform(10, 15))
-        gas = float(rng.uniform(0, 3)) if rng.random() < 0.22 else None
-        _gut(
-            canvas, points, [radius] * len(points), tissues,
-            content=float(tissues.bowel_content + rng.uniform(-10, 25)), wall_mm=2.6, gas_level=gas,
-        )  # fmt: skip
-    # Vessels of the mesentery fan out in the fat.
-    for _ in range(22):
-        end = (float(rng.uniform(-60, 64)), float(rng.uniform(-58, -14)), float(rng.uniform(120, 260)))
-        paint_tube(canvas, [(2, -34, 262), end], [3.2, 1.6], tissues.venous_blood - 10, clip="abdomen")
+    paint_tube(canvas, [(10, -20, 300), (12, -30, 240)], [3.8, 3.2], tissues.blood, organ="great_vessels")
 
 
 def _draw_pelvic_organs(canvas: Canvas, patient: Patient, tissues: Tissues, rng: np.random.Generator) -> None:
@@ -253,7 +178,12 @@ def _draw_pelvic_organs(canvas: Canvas, patient: Patient, tissues: Tissues, rng:
     if patient.sex == "F":
         tilt = float(rng.normal(0, 8))
         paint_tube(
-            canvas, [(0, 26, 34), (tilt / 2, 24, 58), (tilt, 6, 92)], [14, 18, 22], 92, organ="pelvic_organs", edge_mm=3
+            canvas,
+            [(0, 26, 34), (tilt / 2, 24, 58), (tilt, 6, 92)],
+            [14, 18, 22],
+            92,
+            organ="pelvic_organs",
+            edge_mm=3,
         )
         for side in (-1, 1):
             paint_ellipsoid(canvas, (side * 48, 14, 92), (13, 11, 12), 45, organ="pelvic_organs")
@@ -280,7 +210,13 @@ def _draw_abdominal_vessels(canvas: Canvas, tissues: Tissues) -> None:
     for side in (-1, 1):
         common = (side * 32, 16, 160)
         paint_tube(canvas, [(5, y, 206), common], [7.5, 6.5], tissues.blood, organ="great_vessels")
-        outer = [common, (side * 58, 4, 120), (side * 72, -32, 75), (side * 78, -58, 35), (side * 84, -70, -30)]
+        outer = [
+            common,
+            (side * 58, 4, 120),
+            (side * 72, -32, 75),
+            (side * 78, -58, 35),
+            (side * 84, -70, -30),
+        ]
         paint_tube(canvas, outer, [6.5, 6, 5.5, 5.5, 5], tissues.blood, organ="great_vessels")
         veins = [(p[0] - 3, p[1] + 12, p[2]) for p in outer]
         paint_tube(canvas, [(-17, 6, 205), *veins], [9, 8, 7.5, 7, 7, 6], tissues.venous_blood - 20,

@@ -1,9 +1,9 @@
-"""A volume to draw anatomy on: coordinates of the standard patient, antialiased painting inside bounding boxes.
+"""A volume to draw anatomy on: standard coordinates, antialiased painting inside bounding boxes.
 
-Organs are given as implicit functions of about unit slope, negative inside, in millimetres of a *standard patient*:
-x to the left from the midline, y to posterior from mid-depth, z to the head from the pelvic floor (lung apex about 605).
-A patient is the standard patient scaled along each axis and bent by a smooth warp in the axial plane, so organs that
-touch in the standard touch in every patient.
+Organs are given as implicit functions of about unit slope, negative inside, in millimetres of a *standard
+patient*: x to the left from the midline, y to posterior from mid-depth, z to the head from the pelvic floor (lung
+apex about 605). A patient is the standard patient scaled along each axis and bent by a smooth warp in the axial
+plane, so organs that touch in the standard touch in every patient.
 """
 
 from __future__ import annotations
@@ -153,10 +153,8 @@ class Canvas:
         """Pixel size in standard millimetres."""
         return self.spacing_mm[0] / self.scale[0]
 
-    def region(
-        self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float]
-    ) -> Region | None:
-        """The box that covers standard x, y and z ranges whatever the warp; None where the scan does not reach it."""
+    def region(self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float]) -> Region | None:
+        """The box that covers standard ranges whatever the warp; None where the scan does not reach it."""
         margin = WARP_MARGIN_MM
         n_z, n_y, n_x = self.hu.shape
         x_first, y_first = float(self.x_axis[0]), float(self.y_axis[0])

@@ -12,8 +12,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
-from radclear.phantom.dicom import INSTANCE_ORDERS, write_dicom
-from radclear.phantom.disease import draw_patient, stream
+from radclear.phantom.dicom import write_dicom
+from radclear.phantom.disease import stream
 from radclear.phantom.labels import DISEASE_CLASSES, LOCATION_CLASSES
 from radclear.phantom.nifti import write_nifti
 from radclear.phantom.torso import make_phantom
@@ -32,7 +32,8 @@ LABEL_COLUMNS = (
     "m",
 )
 BOX_COLUMNS = ("study", "slice", "x1", "y1", "x2", "y2", "site", "kind")
-#: Raised whenever the same seed would give other voxels or labels, so that a cohort is never finished by another model.
+#: Raised whenever the same seed would give other voxels or labels, so that a cohort is never finished by
+#: another model.
 MODEL_VERSION = 1
 
 
@@ -50,13 +51,14 @@ def write_cohort(
 ) -> Path:
     """Write ``folder/studies/<study>``, ``labels.csv`` and ``boxes.csv``.
 
-    A study appears under its name only when it is whole, and is skipped when it is there already, so an interrupted
-    run is finished by the same call. The tables are written last.
+    A study appears under its name only when it is whole, and is skipped when it is there already, so an
+    interrupted run is finished by the same call. The tables are written last.
 
     Args:
         folder: made if missing.
         n_studies: number of studies; one patient each.
-        seed: of the cohort. Study number n of seed s is phantom ``study_seed(s, n)`` whatever ``n_studies`` is.
+        seed: of the cohort. Study number n of seed s is phantom ``study_seed(s, n)`` whatever ``n_studies``
+            is.
         n_slices: per study, or (lowest, highest) to draw from.
         size: rows and columns, or several to draw from.
         splits: fractions of train, val and test, summing to 1. Exact up to rounding, drawn at random.
@@ -132,7 +134,7 @@ def _study_settings(seed: int, number: int, n_slices, size, format: str) -> dict
         "n_slices": int(n_slices),
         "size": int(size),
         "format": format,
-        "instance_order": INSTANCE_ORDERS[int(order_draw * len(INSTANCE_ORDERS))],
+        "instance_order": "head_first" if order_draw < 0.6 else "feet_first",
     }
 
 
@@ -143,9 +145,11 @@ def _existing_record(folder: Path, name: str, wanted: dict) -> dict | None:
         return None
     record = json.loads(path.read_text())
     if record["settings"] != wanted:
-        other = {key: record["settings"].get(key) for key in wanted if record["settings"].get(key) != wanted[key]}
+        differing = [key for key in wanted if record["settings"].get(key) != wanted[key]]
+        other = {key: record["settings"].get(key) for key in differing}
+        asked = {key: wanted[key] for key in differing}
         raise ValueError(
-            f"{folder} holds {name} made with {other}, but {({key: wanted[key] for key in other})} is asked for; "
+            f"{folder} holds {name} made with {other}; this call asks for {asked}; "
             "write to another folder or delete this one"
         )
     return record
@@ -206,13 +210,13 @@ def _write_tables(folder: Path, names: list[str], records: dict[str, dict], spli
         patient = f"PHANTOM-{record['settings']['seed']:04d}"
         labels.append({"study": name, "patient": patient, "split": split, **record["labels"]})
         boxes += [dict(zip(BOX_COLUMNS, (name, *box), strict=True)) for box in record["boxes"]]
-    for file_name, columns, rows in (("labels.csv", LABEL_COLUMNS, labels), ("boxes.csv", BOX_COLUMNS, boxes)):
+    for file_name, columns, rows in (
+        ("labels.csv", LABEL_COLUMNS, labels),
+        ("boxes.csv", BOX_COLUMNS, boxes),
+    ):
         temporary = folder / f".{file_name}.{os.getpid()}.tmp"
         with open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
         os.replace(temporary, folder / file_name)
-
-
-__all__ = ["BOX_COLUMNS", "FORMATS", "LABEL_COLUMNS", "SPLITS", "draw_patient", "study_seed", "write_cohort"]

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -41,7 +42,8 @@ def write_dicom(
     Args:
         phantom: to write.
         folder: made if missing.
-        instance_order: how InstanceNumber and file names run: "head_first" as most scanners do (so against z),
+        instance_order: how InstanceNumber and file names run: "head_first" as most scanners do (so against
+            z),
             "feet_first", or "shuffled", which no reader may trust.
         patient_id: ``PHANTOM-<seed>`` when omitted.
         series_number: of the series.
@@ -54,7 +56,9 @@ def write_dicom(
         ValueError: an unknown instance order.
     """
     if instance_order not in INSTANCE_ORDERS:
-        raise ValueError(f"instance_order is {instance_order!r}; expected one of {', '.join(INSTANCE_ORDERS)}")
+        raise ValueError(
+            f"instance_order is {instance_order!r}; expected one of {', '.join(INSTANCE_ORDERS)}"
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     n_slices = phantom.hu.shape[0]
@@ -68,7 +72,7 @@ def write_dicom(
     paths = []
     for k in range(n_slices):
         path = folder / f"IM{int(numbers[k]):04d}.dcm"
-        _slice(phantom, common, key, k, int(numbers[k])).save_as(path, write_like_original=False)
+        _save(_slice(phantom, common, key, k, int(numbers[k])), path)
         paths.append(path)
     return paths
 
@@ -117,7 +121,10 @@ def _common_tags(
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = "MONOCHROME2"
     ds.Rows, ds.Columns = phantom.hu.shape[1:]
-    ds.PixelSpacing = [_decimal(phantom.spacing_mm[1]), _decimal(phantom.spacing_mm[0])]  # row distance comes first
+    ds.PixelSpacing = [
+        _decimal(phantom.spacing_mm[1]),
+        _decimal(phantom.spacing_mm[0]),
+    ]  # row distance comes first
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
     ds.WindowCenter, ds.WindowWidth = "40", "400"
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = str(_RESCALE_INTERCEPT), "1", "HU"
@@ -132,7 +139,9 @@ def _slice(phantom: Phantom, common: Dataset, key: str, k: int, number: int) -> 
     ds.InstanceNumber = str(number)
     ds.ImagePositionPatient = [_decimal(v) for v in position[:3]]
     ds.SliceLocation = _decimal(position[2])
-    ds.add_new(0x7FE00010, "OW", (phantom.hu[k].astype(np.int32) - _RESCALE_INTERCEPT).astype("<u2").tobytes())
+    ds.add_new(
+        0x7FE00010, "OW", (phantom.hu[k].astype(np.int32) - _RESCALE_INTERCEPT).astype("<u2").tobytes()
+    )
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = ds.SOPClassUID
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
@@ -140,8 +149,15 @@ def _slice(phantom: Phantom, common: Dataset, key: str, k: int, number: int) -> 
     meta.ImplementationClassUID = phantom_uid("implementation")
     ds.file_meta = meta
     ds.preamble = b"\0" * 128
-    ds.is_little_endian, ds.is_implicit_VR = True, False
     return ds
+
+
+def _save(ds: Dataset, path: Path) -> None:
+    if int(pydicom.__version__.split(".")[0]) >= 3:
+        ds.save_as(path, enforce_file_format=True)
+    else:
+        ds.is_little_endian, ds.is_implicit_VR = True, False
+        ds.save_as(path, write_like_original=False)
 
 
 def _decimal(value: float) -> str:

@@ -1,16 +1,19 @@
 """The disease model: who has which lesions and lung diseases. Labels without pixels.
 
-A stage is drawn first (about a sixth of the patients have no tumor), then T, N and M that lead to it, then lesions
-that T, N and M demand. ``labels`` are computed back from the lesions by :mod:`radclear.phantom.staging`, never
-copied from the draw.
+A stage is drawn first (about a sixth of the patients have no tumor), then T, N and M that lead to it, then
+lesions that T, N and M demand. ``labels`` are computed back from the lesions by
+:mod:`radclear.phantom.staging`, never copied from the draw.
 
-- The primary's site is uniform over the eight location classes. Bone and soft tissue tumors do not spread to nodes.
-- Sizes keep a distance of some millimetres from the T limits, so that the label can be seen and not only computed.
+- The primary's site is uniform over the eight location classes. Bone and soft tissue tumors do not spread to
+  nodes.
+- Sizes keep a distance of some millimetres from the T limits, so that the label can be seen and not only
+  computed.
 - Nodes of lung and mediastinal tumors are mediastinal, of liver, kidney and abdominal tumors retroperitoneal
   (site "abdomen"), of pelvic tumors pelvic. As in DeepLesion, an enlarged node is a lesion of its site.
 - Metastases come in one to three further organs, most often liver, lung and bone.
-- A lung disease is "nodule" where a lung tumor lesion of at most 30 mm is present or a benign calcified granuloma
-  was drawn; a granuloma is no tumor and does not count as a lung location. The other diseases are independent of the tumor.
+- A lung disease is "nodule" where a lung tumor lesion of at most 30 mm is present or a benign calcified
+  granuloma was drawn; a granuloma is no tumor and does not count as a lung location. The other diseases are
+  independent of the tumor.
 """
 
 from __future__ import annotations
@@ -29,8 +32,8 @@ N_DISEASES_PROBABILITY = (0.50, 0.36, 0.14)  # one, two or three lung diseases
 #: Diameter drawn for each T, in millimetres; T4 is defined by satellites, its primary by this range.
 T_DIAMETER_MM = {"T1": (14.0, 26.0), "T2": (34.0, 46.0), "T3": (55.0, 68.0), "T4": (30.0, 45.0)}
 SATELLITE_DIAMETER_MM = (10.0, 22.0)
-METASTASIS_DIAMETER_MM = (12.0, 34.0)
-NODE_DIAMETER_MM = (14.0, 24.0)
+METASTASIS_DIAMETER_MM = (14.0, 34.0)
+NODE_DIAMETER_MM = (16.0, 27.0)
 GRANULOMA_DIAMETER_MM = (8.0, 14.0)
 
 NODE_STATION = {
@@ -138,7 +141,8 @@ def _draw_tumor(rng: np.random.Generator) -> tuple[PlannedLesion, ...]:
     lesions = [PlannedLesion(site, "primary", _diameter(rng, T_DIAMETER_MM[t]))]
     if t == T_CLASSES[3]:
         lesions += [
-            PlannedLesion(site, "satellite", _diameter(rng, SATELLITE_DIAMETER_MM)) for _ in range(rng.integers(1, 4))
+            PlannedLesion(site, "satellite", _diameter(rng, SATELLITE_DIAMETER_MM))
+            for _ in range(rng.integers(1, 4))
         ]
     n_nodes = {"N0": 0, "N1": int(rng.integers(1, 3)), "N2": int(rng.integers(3, 6))}[n]
     lesions += [
@@ -150,7 +154,9 @@ def _draw_tumor(rng: np.random.Generator) -> tuple[PlannedLesion, ...]:
         n_organs = int(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3]))
         for index in rng.choice(len(organs), size=n_organs, replace=False, p=weights / weights.sum()):
             for _ in range(rng.integers(1, 4)):
-                lesions.append(PlannedLesion(organs[index], "metastasis", _diameter(rng, METASTASIS_DIAMETER_MM)))
+                lesions.append(
+                    PlannedLesion(organs[index], "metastasis", _diameter(rng, METASTASIS_DIAMETER_MM))
+                )
     return tuple(lesions)
 
 

@@ -11,7 +11,7 @@ DISEASE_CLASSES = ("nodule", "consolidation", "ground_glass", "emphysema", "effu
 #: Patient stage, one of; patients without a tumor have none.
 STAGE_CLASSES = ("I", "II", "III", "IV")
 
-#: ``kind`` of a tumor lesion. A box whose kind is one of DISEASE_CLASSES marks a sign of lung disease instead.
+#: ``kind`` of a tumor lesion. A box whose kind is one of DISEASE_CLASSES marks a sign of lung disease.
 LESION_KINDS = ("primary", "satellite", "node", "metastasis")
 
 #: A focal lung lesion up to this diameter is a nodule, above it a mass (Fleischner Society glossary, 2008).

@@ -85,7 +85,7 @@ def draw_consolidation(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
         area = ellipsoid(region, center, (radius, radius, radius * 0.9))
         area += 4.0 * smooth_field(rng, area.shape, (1, 10, 10))
         lung = is_lung(canvas.organs[region.index])
-        keep = _with_border(lung) 
+        keep = _with_border(lung)
         haze = np.clip(0.5 - (area - 5) / 10, 0, 1) * lung
         hu = canvas.hu[region.index]
         hu += 0.6 * haze * np.maximum(-350 - hu, 0)

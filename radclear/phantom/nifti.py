@@ -1,7 +1,7 @@
 """Write a phantom as NIfTI-1, without a NIfTI library.
 
-The header follows the NIfTI-1.1 definition (https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h). NIfTI's world
-is RAS, DICOM's LPS: the first two rows of the affine change sign.
+The header follows the NIfTI-1.1 definition (https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h).
+NIfTI's world is RAS, DICOM's LPS: the first two rows of the affine change sign.
 """
 
 from __future__ import annotations

@@ -30,7 +30,11 @@ def ellipsoid(
     region: Region, center: Point, radii: Point, *, axes: Sequence[Sequence[float]] | None = None
 ) -> np.ndarray:
     """Ellipsoid with half-axes ``radii`` along ``axes`` (rows, orthonormal; x, y, z when omitted)."""
-    dx, dy, dz = region.x - np.float32(center[0]), region.y - np.float32(center[1]), region.z - np.float32(center[2])
+    dx, dy, dz = (
+        region.x - np.float32(center[0]),
+        region.y - np.float32(center[1]),
+        region.z - np.float32(center[2]),
+    )
     if axes is None:
         parts = (dx, dy, dz)
     else:
@@ -46,9 +50,7 @@ def capsule(region: Region, p: Point, q: Point, radius_p: float, radius_q: float
     p64, q64 = np.asarray(p, float), np.asarray(q, float)
     d = q64 - p64
     length2 = max(float(d @ d), 1e-6)
-    dx, dy, dz = (
-        part - np.float32(c) for part, c in zip((region.x, region.y, region.z), p64, strict=True)
-    )
+    dx, dy, dz = (part - np.float32(c) for part, c in zip((region.x, region.y, region.z), p64, strict=True))
     t = dx * np.float32(d[0] / length2) + dy * np.float32(d[1] / length2) + dz * np.float32(d[2] / length2)
     np.clip(t, 0, 1, out=t)
     ex, ey, ez = dx - t * np.float32(d[0]), dy - t * np.float32(d[1]), dz - t * np.float32(d[2])
@@ -108,9 +110,7 @@ def paint_ellipsoid(
 ) -> None:
     """Paint an ellipsoid; arguments as of :func:`ellipsoid` and :func:`paint_tube`."""
     reach = max(radii) if axes is not None else 0.0
-    box = [
-        (c - (reach or r), c + (reach or r)) for c, r in zip(center, radii, strict=True)
-    ]
+    box = [(c - (reach or r), c + (reach or r)) for c, r in zip(center, radii, strict=True)]
     region = canvas.region(*box)
     if region is None:
         return

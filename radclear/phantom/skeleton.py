@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from radclear.phantom.canvas import Canvas, Region
-from radclear.phantom.shapes import capsule, ellipse, ellipsoid, paint_tube, superellipse
+from radclear.phantom.shapes import capsule, ellipse, ellipsoid, superellipse
 from radclear.phantom.tissues import Tissues
 from radclear.phantom.trunk import _CAVITY_A, _CAVITY_B, _CAVITY_Y, _Z
 
@@ -44,7 +44,13 @@ def draw_skeleton(canvas: Canvas, tissues: Tissues) -> None:
 
 
 def paint_bone(
-    canvas: Canvas, region: Region | None, inside: np.ndarray, tissues: Tissues, organ: str, *, cortex_mm: float = 2.4
+    canvas: Canvas,
+    region: Region | None,
+    inside: np.ndarray,
+    tissues: Tissues,
+    organ: str,
+    *,
+    cortex_mm: float = 2.4,
 ) -> None:
     """Cortex around cancellous bone."""
     if region is None:
@@ -166,9 +172,7 @@ def _draw_shoulders(canvas: Canvas, tissues: Tissues) -> None:
 
 def _paint_long_bone(canvas, p, q, radius_p, radius_q, tissues: Tissues, organ: str) -> None:
     reach = max(radius_p, radius_q)
-    region = canvas.region(
-        *(((min(u, v) - reach), (max(u, v) + reach)) for u, v in zip(p, q, strict=True))
-    )
+    region = canvas.region(*(((min(u, v) - reach), (max(u, v) + reach)) for u, v in zip(p, q, strict=True)))
     if region is not None:
         paint_bone(canvas, region, capsule(region, p, q, radius_p, radius_q), tissues, organ)
 
@@ -216,6 +220,3 @@ def _draw_pelvis(canvas: Canvas, tissues: Tissues) -> None:
             ),
         )
         paint_bone(canvas, region, femur, tissues, "femur")
-
-
-__all__ = ["SPINE_Y", "SPINE_Z", "draw_skeleton", "paint_bone", "paint_tube", "spine_y"]

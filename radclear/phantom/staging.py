@@ -80,7 +80,8 @@ def tnm(lesions: Iterable[PlannedLesion]) -> tuple[str, str, str]:
         For example ("T2", "N0", "M0"); three empty strings where there are no lesions.
 
     Raises:
-        ValueError: there are lesions but not exactly one primary, or a metastasis or satellite in the wrong organ.
+        ValueError: there are lesions but not exactly one primary, or a metastasis or satellite in the wrong
+            organ.
     """
     lesions = tuple(lesions)
     if not lesions:
@@ -95,7 +96,9 @@ def tnm(lesions: Iterable[PlannedLesion]) -> tuple[str, str, str]:
     if any(lesion.site != primary.site for lesion in satellites):
         raise ValueError(f"a satellite lesion lies outside {primary.site}, the organ of the primary")
     if any(lesion.site == primary.site for lesion in metastases):
-        raise ValueError(f"a metastasis lies in {primary.site}, the organ of the primary; call it a satellite")
+        raise ValueError(
+            f"a metastasis lies in {primary.site}, the organ of the primary; call it a satellite"
+        )
 
     if satellites:
         t = "T4"
@@ -119,7 +122,7 @@ def stage_of(t: str, n: str, m: str) -> str:
         return ""
     if t not in T_CLASSES or n not in N_CLASSES or m not in M_CLASSES:
         raise ValueError(
-            f"found {t!r}, {n!r}, {m!r}; expected one of {', '.join(T_CLASSES)}, one of {', '.join(N_CLASSES)} "
-            f"and one of {', '.join(M_CLASSES)}"
+            f"found {t!r}, {n!r}, {m!r}; expected one of {', '.join(T_CLASSES)}, "
+            f"one of {', '.join(N_CLASSES)} and one of {', '.join(M_CLASSES)}"
         )
     return "IV" if m == "M1" else STAGE_TABLE_M0[t, n]

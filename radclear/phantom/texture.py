@@ -1,7 +1,7 @@
 """Random fields: smooth deformation and tissue texture on coarse grids, and the noise of a scanner.
 
-Only sums, products and square roots are used on arrays, so that a field is the same to the bit wherever numpy follows
-IEEE 754.
+Only sums, products and square roots are used on arrays, so that a field is the same to the bit wherever numpy
+follows IEEE 754.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-_AXIS_STD = float(np.sqrt(151.0 / 315.0))  # of a unit white lattice under a cubic B-spline, mean over the cell
+_AXIS_STD = float(
+    np.sqrt(151.0 / 315.0)
+)  # of a unit white lattice under a cubic B-spline, mean over the cell
 
 
 def smooth_field(rng: np.random.Generator, shape: tuple[int, ...], cells: tuple[int, ...]) -> np.ndarray:

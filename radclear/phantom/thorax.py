@@ -1,7 +1,7 @@
 """Lungs with vessels and bronchi, diaphragm, mediastinum with heart, great vessels, trachea and esophagus.
 
-Fields for others: ``diaphragm`` (height of the dome minus z: positive below the dome) and ``abdomen`` (inside the
-cavity and below the dome).
+Fields for others: ``diaphragm`` (height of the dome minus z: positive below the dome) and ``abdomen`` (inside
+the cavity and below the dome).
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def draw_diaphragm(canvas: Canvas, rng: np.random.Generator, *, flat: bool) -> N
 
 def _mediastinum(region: Region, heart_scale: float, ripple: np.ndarray) -> np.ndarray:
     """Everything between the lungs: central column, spine and heart."""
-    width = region.profile([330, 400, 450, 490, 520, 545, 575, 600, 625], [18, 22, 26, 32, 38, 36, 30, 25, 22])
+    width = region.profile(
+        [330, 400, 450, 490, 520, 545, 575, 600, 625], [18, 22, 26, 32, 38, 36, 30, 25, 22]
+    )
     taper = 1 - 0.72 * np.clip((-34 - region.y) / 42, 0, 1)
     column = np.abs(region.x - 3 - 2.5 * ripple) - width * taper + 4.0 * ripple
     y = region.y - region.profile(SPINE_Z, SPINE_Y)
@@ -113,34 +115,65 @@ def draw_heart_and_vessels(canvas: Canvas, tissues: Tissues, rng: np.random.Gene
         ((-38, 26, 4), (20, 18, 24), tissues.venous_blood),  # right atrium
     ):
         paint_ellipsoid(
-            canvas, at(offset[0], sign * offset[1], offset[2]), np.array(radii) * scale, hu, organ="heart", axes=axes
+            canvas,
+            at(offset[0], sign * offset[1], offset[2]),
+            np.array(radii) * scale,
+            hu,
+            organ="heart",
+            axes=axes,
         )
 
     wide = float(np.clip(rng.normal(1.0, 0.08), 0.85, 1.25))
     blood, veins = tissues.blood, tissues.venous_blood
-    descending = [(22, 30, 520)] + [(18 - 14 * (500 - z) / 300, spine_y(z) - 27, z) for z in (500, 450, 400, 350)]
+    descending = [(22, 30, 520)] + [
+        (18 - 14 * (500 - z) / 300, spine_y(z) - 27, z) for z in (500, 450, 400, 350)
+    ]
     descending += [(5, spine_y(z) - 27, z) for z in (300, 250, 206)]
     tubes = (
-        ([(-2, -20, 452), (-13, -34, 490), (-14, -36, 525), (-2, -22, 541), (16, 8, 539), (22, 30, 520)],
-         [13, 15, 15, 13.5, 13, 12.5], blood, "aorta"),
+        (
+            [(-2, -20, 452), (-13, -34, 490), (-14, -36, 525), (-2, -22, 541), (16, 8, 539), (22, 30, 520)],
+            [13, 15, 15, 13.5, 13, 12.5],
+            blood,
+            "aorta",
+        ),
         (descending, [12.5, 12, 11.5, 11, 10.5, 9.5, 9, 8.5], blood, "aorta"),
-        ([(14, -44, 470), (16, -34, 500), (26, -6, 508), (44, 8, 502)], [13, 14, 12, 9], veins, "great_vessels"),
+        (
+            [(14, -44, 470), (16, -34, 500), (26, -6, 508), (44, 8, 502)],
+            [13, 14, 12, 9],
+            veins,
+            "great_vessels",
+        ),
         ([(14, -28, 500), (-12, -8, 497), (-40, 2, 492)], [12, 10, 9], veins, "great_vessels"),
         ([(-26, -18, 450), (-28, -20, 520), (-28, -26, 560)], [10, 9, 8], veins, "great_vessels"),
-        ([(-28, -26, 560), (-2, -44, 556), (34, -38, 572), (52, -30, 592)], [8, 6.5, 6.5, 6], veins, "great_vessels"),
+        (
+            [(-28, -26, 560), (-2, -44, 556), (34, -38, 572), (52, -30, 592)],
+            [8, 6.5, 6.5, 6],
+            veins,
+            "great_vessels",
+        ),
         ([(-28, -26, 560), (-44, -26, 590)], [8, 6], veins, "great_vessels"),
         ([(-10, -28, 541), (-20, -22, 572), (-22, -14, 640)], [6.5, 6, 4], blood, "great_vessels"),
         ([(4, -16, 541), (14, -12, 580), (20, -10, 640)], [4.5, 4, 3.5], blood, "great_vessels"),
         ([(16, 4, 540), (26, 6, 580), (52, -4, 604)], [5.5, 5, 4.5], blood, "great_vessels"),
-        ([(-20, 4, 440), (-22, 8, 400), (-22, 12, 372), (-20, 8, 300), (-17, 6, 205)],
-         [13, 12, 12, 10.5, 10], veins - 10, "great_vessels"),
+        (
+            [(-20, 4, 440), (-22, 8, 400), (-22, 12, 372), (-20, 8, 300), (-17, 6, 205)],
+            [13, 12, 12, 10.5, 10],
+            veins - 10,
+            "great_vessels",
+        ),
         ([(-22, 12, 462), (-46, 16, 452)], [6, 5], blood, "great_vessels"),
         ([(14, 8, 464), (46, 18, 456)], [6, 5], blood, "great_vessels"),
-    )  # fmt: skip
+    )
     for points, radii, hu, organ in tubes:
         paint_tube(canvas, points, [wide * r for r in radii], hu, organ=organ)
 
-    esophagus = [(1, 18, 640), (4, 24, 560), (6, spine_y(500) - 22, 490), (9, spine_y(440) - 22, 440), (14, 6, 392)]
+    esophagus = [
+        (1, 18, 640),
+        (4, 24, 560),
+        (6, spine_y(500) - 22, 490),
+        (9, spine_y(440) - 22, 440),
+        (14, 6, 392),
+    ]
     paint_tube(canvas, esophagus, [6, 6.5, 7, 7, 8], 48, organ="esophagus")
     paint_tube(canvas, esophagus[:4], [1.4, 1.6, 1.2, 1.2], -300, edge_mm=3)
     carina = (-1, 10, 506)
@@ -156,7 +189,7 @@ def draw_heart_and_vessels(canvas: Canvas, tissues: Tissues, rng: np.random.Gene
 
 
 def lung_points(canvas: Canvas, side: int, rng: np.random.Generator, n: int) -> np.ndarray:
-    """(n, 3) standard coordinates of random voxels of one lung (side -1 right, 1 left); empty if there is none."""
+    """(n, 3) standard coordinates of random voxels of one lung (side -1 right, 1 left), if there are any."""
     code = ORGAN_CODES["lung_right" if side < 0 else "lung_left"]
     k, j, i = np.nonzero(canvas.organs[:, ::4, ::4] == code)
     if len(k) == 0:
@@ -167,7 +200,7 @@ def lung_points(canvas: Canvas, side: int, rng: np.random.Generator, n: int) -> 
 
 
 def draw_lung_vessels(canvas: Canvas, rng: np.random.Generator, *, density: float) -> None:
-    """Draw a vessel tree from the hilum to the periphery of each lung, and bronchi beside the largest branches.
+    """Draw a vessel tree from the hilum to the periphery of each lung, with bronchi beside large branches.
 
     Args:
         canvas: with the lungs drawn.
@@ -178,7 +211,7 @@ def draw_lung_vessels(canvas: Canvas, rng: np.random.Generator, *, density: floa
         twigs: list[tuple] = []
         bronchi: list[tuple] = []
         parents = np.array([hilum])
-        radii = (7.0, 4.4, 2.9, 1.9, 1.2)
+        radii = (6.0, 3.8, 2.4, 1.5, 0.9)
         shrink = (0.30, 0.55, 0.78, 0.98)
         counts = (7, 22, int(70 * density), int(170 * density))
         for level in range(4):
@@ -193,7 +226,9 @@ def draw_lung_vessels(canvas: Canvas, rng: np.random.Generator, *, density: floa
                 if level < 2 and rng.random() < 0.75:
                     shift = rng.normal(0, 1, 3)
                     shift *= (radii[level] + 2.5) / np.sqrt(shift @ shift)
-                    bronchi.append((parent + shift, end + shift, radii[level] * 0.75, radii[level + 1] * 0.75))
+                    bronchi.append(
+                        (parent + shift, end + shift, radii[level] * 0.75, radii[level + 1] * 0.75)
+                    )
             parents = ends
         for p, q, radius_p, radius_q in twigs:
             _paint_in_lung(canvas, p, q, radius_p, radius_q, 70.0)

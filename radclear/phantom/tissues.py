@@ -9,9 +9,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Tissues:
-    """Mean Hounsfield units, drawn per patient. Every phantom is scanned with contrast medium, late arterial to portal.
+    """Mean Hounsfield units, drawn per patient.
 
-    Bone falls with age; parenchyma and blood vary with the phase and the dose of contrast medium.
+    Every phantom is scanned with contrast medium, late arterial to portal venous. Bone falls with age;
+    parenchyma and blood vary with the phase and the dose of contrast medium.
     """
 
     fat: float

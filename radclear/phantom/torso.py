@@ -31,8 +31,8 @@ class Box:
         slice: index along z of ``Phantom.hu``.
         x1, y1, x2, y2: pixels; ``hu[slice, y1:y2, x1:x2]`` is the box.
         site: one of LOCATION_CLASSES.
-        kind: one of LESION_KINDS for a tumor lesion, one of DISEASE_CLASSES for a sign of lung disease. A lung tumor
-            up to 30 mm has two boxes, one of each.
+        kind: one of LESION_KINDS for a tumor lesion, one of DISEASE_CLASSES for a sign of lung disease. A
+            lung tumor up to 30 mm has two boxes, one of each.
     """
 
     slice: int
@@ -102,7 +102,9 @@ class Phantom:
         return tuple(boxes)
 
 
-def _boxes_of(mask: np.ndarray, corner: tuple[int, int, int], site: str, kind: str, min_pixels: int) -> list[Box]:
+def _boxes_of(
+    mask: np.ndarray, corner: tuple[int, int, int], site: str, kind: str, min_pixels: int
+) -> list[Box]:
     boxes = []
     for k in np.flatnonzero(mask.any(axis=(1, 2))):
         if mask[k].sum() < min_pixels:
@@ -123,18 +125,24 @@ def _boxes_of(mask: np.ndarray, corner: tuple[int, int, int], site: str, kind: s
 
 
 def make_phantom(
-    seed: int, *, n_slices: int = 64, size: int = 256, noise_hu: float | None = None, patient: Patient | None = None
+    seed: int,
+    *,
+    n_slices: int = 64,
+    size: int = 256,
+    noise_hu: float | None = None,
+    patient: Patient | None = None,
 ) -> Phantom:
     """Draw a synthetic contrast-enhanced CT of a torso, arms up, from the pelvis to the shoulders.
 
-    The scan always covers the whole torso, so the distance between slices follows from their number (about 9.5 mm at
-    64, 5 mm at 120); field of view and hence pixel size follow from the size of the patient.
+    The scan always covers the whole torso, so the distance between slices follows from their number (about
+    9.5 mm at 64, 5 mm at 120); field of view and hence pixel size follow from the size of the patient.
 
     Args:
         seed: everything follows from it: the same seed and options give the same voxels.
         n_slices: number of axial slices.
         size: rows and columns of a slice.
-        noise_hu: standard deviation of the noise, drawn from 7 to 18 HU when omitted (a lower or higher dose).
+        noise_hu: standard deviation of the noise, drawn from 7 to 18 HU when omitted (a lower or higher
+            dose).
         patient: drawn from the seed when omitted; give one to decide about lesions and diseases.
 
     Returns:

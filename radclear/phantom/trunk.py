@@ -1,7 +1,7 @@
 """The body outline: skin, subcutaneous fat, muscle wall, the cavity inside the ribs, and the table below.
 
-The fields that other organs need: ``cavity`` (inner surface of the ribs and of the abdominal wall) and ``wall``
-(outer surface of the muscles).
+The fields that other organs need: ``cavity`` (inner surface of the ribs and of the abdominal wall) and
+``wall`` (outer surface of the muscles).
 """
 
 from __future__ import annotations
