@@ -1,0 +1,88 @@
+"""Bundles: find, load, run, train, evaluate and pack them; predictions for one study or a folder of them."""
+
+from radclear.bundle.dataset import ReadStudyd, StudyDataset, collate_study
+from radclear.bundle.evaluation import EvaluationWriter
+from radclear.bundle.expressions import UnsafeExpressionError, check_config
+from radclear.bundle.inference import (
+    EmbeddingInferer,
+    EmbeddingWriter,
+    Probabilitiesd,
+    ResultWriter,
+    StudyEvaluator,
+    prepare_study,
+)
+from radclear.bundle.loading import BackboneBundle, Head, load_backbone_bundle, load_head
+from radclear.bundle.location import BundleError, bundle_root, embedding_dim, find_backbone, read_metadata
+from radclear.bundle.network import HeadNetwork
+from radclear.bundle.pack import pack_bundle
+from radclear.bundle.predict import StudyPrediction, predict_folder, predict_study
+from radclear.bundle.run_record import EmbeddingRun, RunReport, StudyRecord, StudyRun
+from radclear.bundle.runs import (
+    best_device,
+    check_bundle,
+    check_studies,
+    check_usage,
+    end,
+    open_embedding_run,
+    open_run,
+)
+from radclear.bundle.seeding import seed_weights
+from radclear.bundle.training import (
+    BestWeights,
+    StopEarly,
+    check_training,
+    expected_embeddings,
+    store_trained,
+)
+from radclear.bundle.weights import WeightsError, backbone_entry, read_weights, store_weights, verify_weights
+
+__all__ = [
+    "BackboneBundle",
+    "BestWeights",
+    "BundleError",
+    "EmbeddingInferer",
+    "EmbeddingRun",
+    "EmbeddingWriter",
+    "EvaluationWriter",
+    "Head",
+    "HeadNetwork",
+    "Probabilitiesd",
+    "ReadStudyd",
+    "ResultWriter",
+    "RunReport",
+    "StopEarly",
+    "StudyDataset",
+    "StudyEvaluator",
+    "StudyPrediction",
+    "StudyRecord",
+    "StudyRun",
+    "UnsafeExpressionError",
+    "WeightsError",
+    "backbone_entry",
+    "best_device",
+    "bundle_root",
+    "check_bundle",
+    "check_config",
+    "check_studies",
+    "check_training",
+    "check_usage",
+    "collate_study",
+    "embedding_dim",
+    "end",
+    "expected_embeddings",
+    "find_backbone",
+    "load_backbone_bundle",
+    "load_head",
+    "open_embedding_run",
+    "open_run",
+    "pack_bundle",
+    "predict_folder",
+    "predict_study",
+    "prepare_study",
+    "read_metadata",
+    "read_weights",
+    "seed_weights",
+    "store_trained",
+    "store_weights",
+    "verify_weights",
+]

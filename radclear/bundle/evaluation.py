@@ -1,0 +1,154 @@
+"""Evaluate a head on the labelled embeddings of a split: predictions, AUROC, hits of key slices."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from radclear.aggregation import key_slices, slice_attention
+from radclear.bundle.loading import KEY_SLICE_DISTANCE, Head
+from radclear.bundle.location import BundleError
+from radclear.evaluation import auroc, key_slice_hit_rate, write_predictions
+from radclear.results import write_atomically
+
+
+class EvaluationWriter:
+    """Collects what the engine predicts; at the end writes `<task>_predictions.csv`, `<task>_metrics.json`.
+
+    Attributes:
+        metrics: what the JSON file holds, after the run.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        *,
+        output_dir: str | Path,
+        split: str,
+        boxes: str | Path | None = None,
+        box_kinds: Sequence[str] | None = None,
+    ) -> None:
+        """
+        Args:
+            head: its aggregator must be the engine's network.
+            output_dir: where the files go.
+            split: name of the split, for the record.
+            boxes: CSV table with columns `study, slice, kind` of annotated slices, if there is one.
+            box_kinds: kinds that are lesions of this task; all when omitted.
+        """
+        self.head = head
+        self.output_dir = Path(output_dir)
+        self.split = split
+        self.boxes = read_boxes(boxes, kinds=box_kinds) if boxes else None
+        self.metrics: dict[str, Any] = {}
+        self._who: dict[str, list[str]] = {"study": [], "patient": [], "split": []}
+        self._probabilities: list[torch.Tensor] = []
+        self._labels: list[torch.Tensor] = []
+        self._key_slices: dict[str, list[int]] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the engine."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _collect(self, engine: Engine) -> None:
+        batch, output = engine.state.batch, engine.state.output
+        self._probabilities.append(output["pred"].detach().double().cpu())
+        self._labels.append(output["label"].detach().cpu())
+        for column, values in self._who.items():
+            values += batch[column]
+        attention = self.head.aggregator.attention.detach().double().cpu()
+        for study, weights, mask in zip(batch["study"], attention, batch["mask"].cpu(), strict=True):
+            per_slice = slice_attention(weights[mask], len(self.head.windows))
+            self._key_slices[study] = key_slices(
+                per_slice, self.head.n_key_slices, min_distance=KEY_SLICE_DISTANCE
+            )
+
+    def _write(self, engine: Engine) -> None:
+        head = self.head
+        probabilities, labels = torch.cat(self._probabilities).numpy(), torch.cat(self._labels).numpy()
+        report = auroc(probabilities, labels, kind=head.kind, classes=head.classes)
+        self.metrics = {
+            "bundle": head.name,
+            "weights_sha256": head.weights_sha256,
+            "backbone_bundle": head.backbone.name,
+            "backbone_weights_sha256": head.backbone.weights_sha256,
+            "demonstration": head.demonstration,
+            "split": self.split,
+            "n_studies": len(labels),
+            "macro_auroc": _number(report.macro),
+            "auroc": {entry.name: _number(entry.auroc) for entry in report.classes},
+            "n_positive": {entry.name: entry.n_positive for entry in report.classes},
+        }
+        if self.boxes is not None:
+            known = {study: self.boxes[study] for study in self._key_slices if study in self.boxes}
+            hits = key_slice_hit_rate(self._key_slices, known)
+            self.metrics["key_slices"] = {
+                "hit_rate": _number(hits.rate),
+                "n_hit": hits.n_hit,
+                "n_studies_with_boxes": hits.n_studies,
+            }
+        write_predictions(
+            self.output_dir / f"{head.task}_predictions.csv",
+            studies=self._who["study"],
+            patients=self._who["patient"],
+            splits=self._who["split"],
+            probabilities=probabilities,
+            labels=labels,
+            kind=head.kind,
+            classes=head.classes,
+        )
+        content = json.dumps(self.metrics, indent=2) + "\n"
+        write_atomically(self.output_dir / f"{head.task}_metrics.json", content.encode())
+        self._print()
+
+    def _print(self) -> None:
+        print(f"{self.head.task}: {self.metrics['n_studies']} studies of split {self.split}")
+        for name, value in (*self.metrics["auroc"].items(), ("macro", self.metrics["macro_auroc"])):
+            print(f"  AUROC {name:<16} {'not defined' if value is None else f'{value:.3f}'}")
+        hits = self.metrics.get("key_slices")
+        if hits and hits["n_studies_with_boxes"]:
+            print(
+                f"  key slices hit in {hits['n_hit']} of {hits['n_studies_with_boxes']} studies with lesions"
+            )
+
+
+def read_boxes(path: str | Path, *, kinds: Sequence[str] | None = None) -> dict[str, set[int]]:
+    """Study → annotated slice indices.
+
+    Args:
+        path: CSV with columns `study` and `slice`, and `kind` where kinds are chosen.
+        kinds: which kinds count; all when omitted.
+
+    Raises:
+        BundleError: the table cannot be read or lacks a column.
+    """
+    needed = {"study", "slice"} | ({"kind"} if kinds is not None else set())
+    boxes: dict[str, set[int]] = defaultdict(set)
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            found = reader.fieldnames or []
+            if not needed <= set(found):
+                raise BundleError(
+                    f"box table {path} has columns {', '.join(found)}; expected {', '.join(sorted(needed))}"
+                )
+            for row in reader:
+                if kinds is None or row["kind"] in kinds:
+                    boxes[row["study"]].add(int(row["slice"]))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise BundleError(f"box table {path} cannot be read: {error}") from error
+    return dict(boxes)
+
+
+def _number(value: float) -> float | None:
+    """None for NaN, which JSON does not know."""
+    return None if math.isnan(value) else float(value)

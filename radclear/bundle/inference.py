@@ -1,0 +1,191 @@
+"""Pieces of MONAI engines for inference over studies: evaluator, inferer of backbones, writers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.config import KeysCollection
+from monai.engines import SupervisedEvaluator
+from monai.inferers import Inferer
+from monai.transforms import MapTransform
+from torch import nn
+
+from radclear.backbones import embed_slices, resolve_precision
+from radclear.bundle.dataset import FAILURE
+from radclear.bundle.loading import Head
+from radclear.bundle.predict import StudyPrediction, write_prediction
+from radclear.bundle.run_record import EmbeddingRun, StudyRun
+from radclear.cohort.store import instance_coords
+from radclear.results import build_result
+
+logger = logging.getLogger(__name__)
+
+
+class StudyEvaluator(SupervisedEvaluator):
+    """MONAI's evaluator, which goes on with the next study where one fails.
+
+    `engine.state.output` of a failed study is `{"failure": error}`.
+    """
+
+    def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> dict:
+        failure = batchdata.get(FAILURE)
+        start = time.perf_counter()
+        if failure is None:
+            try:
+                output = super()._iteration(engine, batchdata)
+                batchdata.setdefault("seconds", {})["infer"] = time.perf_counter() - start
+                return output
+            except Exception as error:  # whatever is wrong with one study, the others go on
+                failure = error
+        engine.state.output = {FAILURE: failure}
+        return engine.state.output
+
+
+def prepare_study(
+    batchdata: dict[str, Any],
+    device: str | torch.device | None = None,
+    non_blocking: bool = False,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """The image of a batch on the device; studies to be answered have no label."""
+    return batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs), None
+
+
+class EmbeddingInferer(Inferer):
+    """Slices of one study → embeddings, in chunks."""
+
+    def __init__(
+        self, *, device: str | torch.device = "cpu", precision: str = "auto", batch_size: int = 8
+    ) -> None:
+        """
+        Args:
+            device: where the backbone computes.
+            precision: see `radclear.backbones.resolve_precision`.
+            batch_size: slices per forward pass.
+        """
+        super().__init__()
+        self.device = device
+        self.precision = precision
+        self.batch_size = batch_size
+
+    def __call__(self, inputs: torch.Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """(1, W, Z, S, S) uint8 → (1, Z·W, d) float32."""
+        return embed_slices(
+            network, inputs[0], device=self.device, precision=self.precision, batch_size=self.batch_size
+        ).unsqueeze(0)
+
+
+class Probabilitiesd(MapTransform):
+    """Logits under each key become probabilities as the head defines them."""
+
+    def __init__(self, keys: KeysCollection, *, head: Head, allow_missing_keys: bool = False) -> None:
+        """
+        Args:
+            keys: where the logits are.
+            head: its kind and temperature count.
+            allow_missing_keys: see `monai.transforms.MapTransform`.
+        """
+        super().__init__(keys, allow_missing_keys)
+        self.head = head
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Same shapes, float64."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            out[key] = self.head.probabilities(out[key])
+        return out
+
+
+class ResultWriter:
+    """After each study: result document and page of one head, or the failure, into the run."""
+
+    def __init__(
+        self, run: StudyRun, *, head: Head, device: str | torch.device, precision: str = "auto"
+    ) -> None:
+        """
+        Args:
+            run: keeps the books.
+            head: whose answer it is; its network must be the engine's.
+            device: where the network computes, as provenance.
+            precision: as the network has it.
+        """
+        self.run = run
+        self.head = head
+        self.device = torch.device(device)
+        self.precision = str(resolve_precision(precision, device)).removeprefix("torch.")
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the engine."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write what the engine has in its state."""
+        source = engine.state.batch["source"]
+        try:
+            _raise_failure(engine)
+            study, seconds = engine.state.batch["study"], engine.state.batch["seconds"]
+            answer = self.head.answer(
+                engine.state.output["pred"], self.head.network.attention, precision=self.precision
+            )
+            result = build_result(
+                study, [answer], study_key=source.key, seconds=seconds,
+                device=str(self.device), identifiers=self.run.identifiers,
+            )  # fmt: skip
+            write_prediction(self.run, source, StudyPrediction(study, (answer,), result, seconds))
+        except Exception as error:  # whatever is wrong with one study, the others go on
+            self.run.fail(source, error)
+            logger.debug("%s", source.key, exc_info=True)
+
+
+class EmbeddingWriter:
+    """After each study: its embeddings into the store, or the failure into the run."""
+
+    def __init__(self, run: EmbeddingRun) -> None:
+        """
+        Args:
+            run: keeps the books and knows the store and whose embeddings these are.
+        """
+        self.run = run
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the engine."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write what the engine has in its state."""
+        source = engine.state.batch["source"]
+        try:
+            _raise_failure(engine)
+            study, seconds = engine.state.batch["study"], engine.state.batch["seconds"]
+            feats = engine.state.output["pred"][0]
+            start = time.perf_counter()
+            attributes = {
+                **self.run.attributes,
+                "series_hash": study.series_hash,
+                "fingerprint": source.fingerprint,
+                "warnings": tuple(
+                    finding.code for finding in study.findings if finding.severity == "warning"
+                ),
+            }
+            self.run.store.write(
+                source.key,
+                feats,
+                instance_coords(study.z_mm, len(self.run.attributes["windows"])),
+                attributes,
+            )
+            seconds["write"] = time.perf_counter() - start
+            self.run.done(source, seconds=seconds)
+        except Exception as error:  # whatever is wrong with one study, the others go on
+            self.run.fail(source, error)
+            logger.debug("%s", source.key, exc_info=True)
+
+
+def _raise_failure(engine: Engine) -> None:
+    failure = engine.state.output.get(FAILURE)
+    if failure is not None:
+        raise failure

@@ -1,0 +1,51 @@
+"""The network of a head bundle: a study classifier whose weight file holds the aggregator only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from radclear.aggregation import StudyClassifier
+from radclear.bundle.weights import WeightsError, aggregator_only
+
+
+class HeadNetwork(StudyClassifier):
+    """Slices of a study → logits; the backbone's weights are its own bundle's, the aggregator's the head's.
+
+    Loading a state dict, as MONAI's exporters and MONAI Label do, is always strict for what the file is
+    about: either exactly the aggregator's tensors, or exactly all of them.
+    """
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, torch.Tensor], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load the aggregator (or everything), and nothing else.
+
+        Args:
+            state_dict: names that start with `aggregator.`; or all names of the network.
+            strict: accepted for callers that pass it; a partial load is refused whatever it says.
+            assign: as in `torch.nn.Module.load_state_dict`.
+
+        Raises:
+            WeightsError: lists missing, unexpected and misshapen tensors.
+        """
+        own = self.state_dict()
+        complete = any(name.startswith("backbone.") for name in state_dict)
+        expected = own if complete else aggregator_only(own)
+        missing = sorted(set(expected) - set(state_dict))
+        unexpected = sorted(set(state_dict) - set(expected))
+        misshapen = [
+            f"{name} {list(tensor.shape)} (expected {list(expected[name].shape)})"
+            for name, tensor in state_dict.items()
+            if name in expected and tensor.shape != expected[name].shape
+        ]
+        if missing or unexpected or misshapen:
+            raise WeightsError(
+                f"these weights do not fit the head: missing {missing or 'none'}, unexpected "
+                f"{unexpected or 'none'}, "
+                f"wrong shape {misshapen or 'none'}. Take weights that were trained for this bundle's "
+                "aggregator and backbone"
+            )
+        return super().load_state_dict(dict(own, **state_dict), strict=True, assign=assign)

@@ -1,0 +1,251 @@
+"""Studies through several heads: read once, embedded once per backbone, answered by each head."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from radclear.backbones import embed_slices, resolve_precision
+from radclear.bundle.loading import Head
+from radclear.bundle.location import BundleError
+from radclear.bundle.run_record import RunReport, StudyRun, run_key
+from radclear.cohort.store import EmbeddingStore, instance_coords
+from radclear.ct import Study, StudySource, find_studies, read_study, slice_stack
+from radclear.results import TaskAnswer, build_result, write_result
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, str], None]
+STAGES = ("read", "window", "embed", "aggregate")
+
+
+@dataclass(frozen=True)
+class StudyPrediction:
+    """What several heads say about one study.
+
+    Attributes:
+        study: as it was read.
+        answers: one per head, in their order.
+        result: the result document, see `radclear.results.build_result`.
+        seconds: time by stage of `STAGES`.
+    """
+
+    study: Study
+    answers: tuple[TaskAnswer, ...]
+    result: dict[str, Any]
+    seconds: dict[str, float]
+
+
+def predict_study(
+    source: str | Path | StudySource,
+    heads: Sequence[Head],
+    *,
+    policy: str = "warn",
+    series: str | None = None,
+    device: str | torch.device = "cpu",
+    precision: str = "auto",
+    batch_size: int = 8,
+    store: EmbeddingStore | None = None,
+    identifiers: bool = False,
+) -> StudyPrediction:
+    """Answer the heads' questions about one study.
+
+    Args:
+        source: path of the study, or one of `radclear.ct.find_studies`.
+        heads: from `load_head`; heads over the same backbone weights and windows share one embedding pass.
+        policy: `warn` or `strict`, see `radclear.ct.read_study`.
+        series: SeriesInstanceUID to read where there are several.
+        device: where the backbone computes.
+        precision: of the backbone, see `radclear.backbones.resolve_precision`.
+        batch_size: slices per forward pass.
+        store: keeps embeddings between runs, where given.
+        identifiers: see `radclear.results.build_result`.
+
+    Returns:
+        Study, answers, result document, seconds.
+
+    Raises:
+        radclear.ct.CTInputError: the study cannot be read or is refused.
+    """
+    if not heads:
+        raise BundleError("no head was given; load at least one with radclear.bundle.load_head")
+    source = source if isinstance(source, StudySource) else _single_source(source)
+    seconds = dict.fromkeys(STAGES, 0.0)
+    with _timed(seconds, "read"):
+        study = read_study(source.path, series=series, policy=policy)
+    used = str(resolve_precision(precision, device)).removeprefix("torch.")
+    embeddings: dict[tuple, torch.Tensor] = {}
+    answers = []
+    for head in heads:
+        key = (head.backbone.weights_sha256, head.windows, head.image_size)
+        if key not in embeddings:
+            embeddings[key] = _embed(
+                study, source, head, seconds, store=store, device=device, precision=precision,
+                batch_size=batch_size
+            )  # fmt: skip
+        with _timed(seconds, "aggregate"):
+            answers.append(_aggregate(head, embeddings[key], precision=used))
+    result = build_result(
+        study,
+        answers,
+        study_key=source.key,
+        seconds=seconds,
+        device=str(torch.device(device)),
+        identifiers=identifiers,
+    )
+    return StudyPrediction(study, tuple(answers), result, seconds)
+
+
+def predict_folder(
+    input: str | Path,
+    output: str | Path,
+    heads: Sequence[Head],
+    *,
+    policy: str = "warn",
+    series: str | None = None,
+    device: str | torch.device = "cpu",
+    precision: str = "auto",
+    batch_size: int = 8,
+    embeddings: str | Path | None = None,
+    resume: bool = True,
+    identifiers: bool = False,
+    progress: Progress | None = None,
+) -> RunReport:
+    """Answer the heads' questions about every study of a folder.
+
+    Writes `<output>/<study key>/result.json` and `report.html` per study, `<output>/summary.csv` and
+    `<output>/manifest.json`. A study that fails is reported and does not stop the others.
+
+    Args:
+        input: one study, or a folder of many.
+        output: folder for the results.
+        heads, policy, series, device, precision, batch_size: see `predict_study`.
+        embeddings: folder of an embedding store to read from and write to.
+        resume: skip studies whose files, weights, configuration and options are those of their present
+            result.
+        identifiers: write UIDs, names and paths into the outputs.
+        progress: called with (studies settled, all studies, text).
+
+    Returns:
+        What was done, skipped, and failed; `exit_code` is 1 where a study failed.
+    """
+    if not heads:
+        raise BundleError("no head was given; load at least one with radclear.bundle.load_head")
+    if not Path(input).exists():
+        raise BundleError(f"{input} does not exist; expected a study, or a folder of studies")
+    used = str(resolve_precision(precision, device)).removeprefix("torch.")
+    models = [vars(head.provenance(precision=used)) for head in heads]
+    options = {"policy": policy, "series_chosen_by_user": series is not None, "precision": used}
+    run = StudyRun(
+        input,
+        output,
+        key=run_key(models, policy, series, used, identifiers),
+        page="report",
+        settings=options,
+        device=str(torch.device(device)),
+        demonstration=any(head.demonstration for head in heads),
+        resume=resume,
+        identifiers=identifiers,
+    )
+    if not run.sources:
+        raise BundleError(f"no study found in {input}; expected DICOM files, or a NIfTI, NRRD or MHA file")
+    store = EmbeddingStore(embeddings) if embeddings is not None else None
+    total, settled = len(run.sources), len(run.sources) - len(run.pending)
+    for source in run.pending:
+        if progress is not None:
+            progress(settled, total, source.key)
+        try:
+            prediction = predict_study(
+                source, heads, policy=policy, series=series, device=device, precision=precision,
+                batch_size=batch_size, store=store, identifiers=identifiers,
+            )  # fmt: skip
+            write_prediction(run, source, prediction)
+        except Exception as error:  # whatever is wrong with one study, the others go on
+            run.fail(source, error)
+            logger.debug("%s", source.key, exc_info=True)
+        settled += 1
+    if progress is not None:
+        progress(settled, total, "studies")
+    return run.finish()
+
+
+def write_prediction(run: StudyRun, source: StudySource, prediction: StudyPrediction) -> None:
+    """Write the result files of a study and note it as done."""
+    seconds = dict(prediction.seconds)
+    with _timed(seconds, "write"):
+        document, page = write_result(
+            prediction.result, run.folder(source), stem=run.stem, study=prediction.study
+        )
+        if run.page != run.stem:
+            page = page.replace(page.with_name(f"{run.page}{page.suffix}"))
+    run.done(source, seconds=seconds, result=prediction.result, files=(document, page))
+
+
+def _embed(
+    study: Study,
+    source: StudySource,
+    head: Head,
+    seconds: dict[str, float],
+    *,
+    store: EmbeddingStore | None,
+    device: str | torch.device,
+    precision: str,
+    batch_size: int,
+) -> torch.Tensor:
+    """(Z·W, d) embeddings of a study for a head's backbone, from the store where it has them."""
+    attributes = {
+        "encoder": head.backbone.backbone.name,
+        "weight_sha256": head.backbone.weights_sha256,
+        "precision": str(resolve_precision(precision, device)).removeprefix("torch."),
+        "windows": head.windows,
+        "image_size": head.image_size,
+        "series_hash": study.series_hash,
+    }
+    if store is not None and store.has(source.key, **attributes):
+        with _timed(seconds, "embed"):
+            return store.read(source.key).feats
+    with _timed(seconds, "window"):
+        slices = slice_stack(study, windows=head.windows, size=head.image_size)
+    with _timed(seconds, "embed"):
+        feats = embed_slices(
+            head.backbone.backbone, slices, device=device, precision=precision, batch_size=batch_size
+        )
+    if store is not None:
+        warnings = tuple(finding.code for finding in study.findings if finding.severity == "warning")
+        coords = instance_coords(study.z_mm, len(head.windows))
+        store.write(
+            source.key, feats, coords, {**attributes, "fingerprint": source.fingerprint, "warnings": warnings}
+        )
+    return feats
+
+
+def _aggregate(head: Head, feats: torch.Tensor, *, precision: str) -> TaskAnswer:
+    device = next(head.aggregator.parameters()).device
+    with torch.inference_mode():
+        logits = head.aggregator.eval()(feats.unsqueeze(0).to(device), None)
+        return head.answer(head.probabilities(logits), head.aggregator.attention, precision=precision)
+
+
+def _single_source(path: str | Path) -> StudySource:
+    sources = find_studies(path)
+    if len(sources) != 1:
+        raise BundleError(
+            f"{path} holds {len(sources)} studies, expected one; use predict_folder for a folder of studies"
+        )
+    return sources[0]
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start

@@ -1,0 +1,312 @@
+"""What a run over a folder of studies has done: what is left, what failed and why, the tables at the end.
+
+Each finished study leaves a small file `<stem>.done.json` beside its result, written last. It names the
+input's fingerprint and the run's key (weights, configuration, options); a later run skips the study while
+both are equal. Nothing else is shared between studies, so a killed run loses at most the study it was in.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from radclear import __version__
+from radclear.cohort.store import EmbeddingStore
+from radclear.ct import StudySource, find_studies
+from radclear.errors import RadclearError
+from radclear.results import StudyOutcome, write_atomically, write_manifest, write_summary
+from radclear.results.privacy import path_names, redact
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """One study of a run.
+
+    Attributes:
+        key: name of the study in files and tables, without patient identifiers.
+        name: path below the input folder, for the screen only.
+        reason: why it failed; empty where it did not.
+        result: the result document, where there is one.
+        seconds: time by stage, where it was measured.
+    """
+
+    key: str
+    name: str
+    reason: str = ""
+    result: dict[str, Any] | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """The outcome of a run.
+
+    Attributes:
+        output: folder of the results.
+        done, skipped, failed: studies answered now, answered before, and not answered.
+        demonstration: whether any weights were for demonstration only.
+        exit_code: 0 where every study has its result, 1 where some failed.
+    """
+
+    output: Path
+    done: tuple[StudyRecord, ...]
+    skipped: tuple[StudyRecord, ...]
+    failed: tuple[StudyRecord, ...]
+    demonstration: bool
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failed else 0
+
+
+def run_key(*parts: Any) -> str:
+    """A hash over what a result depends on besides the study: weights, configuration, options, software."""
+    return hashlib.sha256(json.dumps([__version__, *parts], sort_keys=True, default=str).encode()).hexdigest()
+
+
+class StudyRun:
+    """The books of one run: `pending` first, then `done` or `fail` for each study, `finish` at the end."""
+
+    def __init__(
+        self,
+        dataset_dir: str | Path,
+        output_dir: str | Path,
+        *,
+        key: str,
+        stem: str = "result",
+        page: str | None = None,
+        prefix: str = "",
+        settings: Mapping[str, Any] | None = None,
+        device: str | None = None,
+        demonstration: bool = False,
+        resume: bool = True,
+        identifiers: bool = False,
+    ) -> None:
+        """
+        Args:
+            dataset_dir: one study, or a folder of many.
+            output_dir: where results go, one subfolder per study.
+            key: see `run_key`.
+            stem: name of a study's result document without suffix.
+            page: name of its page without suffix; the stem when omitted.
+            prefix: of the names of the tables at the end, `<prefix>summary.csv` and `<prefix>manifest.json`.
+            settings: options worth keeping in the manifest.
+            device: what runs the networks, for the manifest.
+            demonstration: whether the weights in use are for demonstration only.
+            resume: skip studies that are done.
+            identifiers: write the studies' names into table and manifest.
+        """
+        self.dataset_dir = Path(dataset_dir)
+        self.output_dir = Path(output_dir)
+        self.key = key
+        self.stem = stem
+        self.page = page or stem
+        self.prefix = prefix
+        self.settings = dict(settings or {})
+        self.device = device
+        self.demonstration = demonstration
+        self.resume = resume
+        self.identifiers = identifiers
+        self._sources: list[StudySource] | None = None
+        self._pending: list[StudySource] | None = None
+        self._done: list[StudyRecord] = []
+        self._skipped: list[StudyRecord] = []
+        self._failed: list[StudyRecord] = []
+        self._started = datetime.now(timezone.utc)
+
+    @property
+    def sources(self) -> list[StudySource]:
+        """All studies of the input; none, with a warning, where it does not exist."""
+        if self._sources is None:
+            if self.dataset_dir.exists():
+                self._sources = list(find_studies(self.dataset_dir))
+            else:
+                logger.warning(
+                    "dataset_dir %s does not exist, so there is no study to answer", self.dataset_dir
+                )
+                self._sources = []
+        return self._sources
+
+    @property
+    def pending(self) -> list[StudySource]:
+        """Studies that still have to be done; those that are done go into the report as skipped."""
+        if self._pending is None:
+            self._pending = []
+            for source in self.sources:
+                record = self._record_of_before(source) if self.resume else None
+                if record is None:
+                    self._pending.append(source)
+                else:
+                    self._skipped.append(record)
+            logger.info("%d studies, %d of them done before", len(self.sources), len(self._skipped))
+        return self._pending
+
+    def folder(self, source: StudySource) -> Path:
+        """Where the results of a study go."""
+        return self.output_dir / source.key
+
+    def done(
+        self,
+        source: StudySource,
+        *,
+        seconds: Mapping[str, float],
+        result: dict[str, Any] | None = None,
+        files: Sequence[Path] = (),
+    ) -> None:
+        """Note that a study has its result; call after its files are in place.
+
+        Args:
+            source: the study.
+            seconds: time by stage.
+            result: the result document.
+            files: result files in the study's folder; the study counts as done only while all are there.
+        """
+        marker = {
+            "fingerprint": source.fingerprint,
+            "run_key": self.key,
+            "files": sorted(path.name for path in files),
+            "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
+        }
+        content = json.dumps(marker, indent=1) + "\n"
+        write_atomically(self.folder(source) / f"{self.stem}.done.json", content.encode())
+        self._done.append(StudyRecord(source.key, source.name, result=result, seconds=dict(seconds)))
+        logger.info("%s done in %.1f s", source.key, sum(seconds.values()))
+
+    def fail(self, source: StudySource, error: BaseException) -> None:
+        """Note that a study has no result, and why; the run goes on."""
+        reason = " ".join(str(error).split())
+        if not isinstance(error, RadclearError):
+            reason = f"{type(error).__name__}: {reason}"
+        if not self.identifiers:
+            private = [*path_names(source.path), source.name, *Path(source.name).parts, str(self.dataset_dir)]
+            reason = redact(reason, private=private)
+        self._failed.append(StudyRecord(source.key, source.name, reason=reason))
+        logger.error("%s failed: %s", source.key, reason)
+
+    def finish(self) -> RunReport:
+        """Write the summary table and the manifest.
+
+        Returns:
+            The report; its `exit_code` is what a command should exit with.
+        """
+        _ = self.pending
+        report = RunReport(
+            self.output_dir, tuple(self._done), tuple(self._skipped), tuple(self._failed), self.demonstration
+        )
+        order = {source.key: index for index, source in enumerate(self.sources)}
+        records = [
+            *((record, "ok") for record in report.done),
+            *((record, "skipped") for record in report.skipped),
+            *((record, "failed") for record in report.failed),
+        ]
+        records.sort(key=lambda entry: order[entry[0].key])
+        self._write_tables(records, report)
+        logger.info(
+            "%d done, %d done before, %d failed", *map(len, (report.done, report.skipped, report.failed))
+        )
+        return report
+
+    def _write_tables(self, records: Sequence[tuple[StudyRecord, str]], report: RunReport) -> None:
+        outcomes = [
+            StudyOutcome(
+                study_key=record.key,
+                status=status,
+                result=record.result,
+                reason=record.reason,
+                seconds=round(sum(record.seconds.values()), 3) if status == "ok" else None,
+                name=record.name,
+            )
+            for record, status in records
+        ]
+        write_summary(self.output_dir / f"{self.prefix}summary.csv", outcomes, identifiers=self.identifiers)
+        write_manifest(
+            self.output_dir / f"{self.prefix}manifest.json",
+            outcomes,
+            config_sha256=self.key,
+            started_utc=self._started,
+            exit_code=report.exit_code,
+            device=self.device,
+            settings=self.settings,
+            identifiers=self.identifiers,
+        )
+
+    def _record_of_before(self, source: StudySource) -> StudyRecord | None:
+        """The record of a study whose result is there and still holds, else None."""
+        folder = self.folder(source)
+        try:
+            marker = json.loads((folder / f"{self.stem}.done.json").read_text(encoding="utf-8"))
+            if marker["fingerprint"] != source.fingerprint or marker["run_key"] != self.key:
+                return None
+            if not all((folder / name).is_file() for name in marker["files"]):
+                return None
+            result = json.loads((folder / f"{self.stem}.json").read_text(encoding="utf-8"))
+            return StudyRecord(source.key, source.name, result=result, seconds=marker["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+class EmbeddingRun(StudyRun):
+    """The bookkeeping of a run that fills an embedding store; what is done is what the store has."""
+
+    def __init__(
+        self,
+        dataset_dir: str | Path,
+        output_dir: str | Path,
+        *,
+        attributes: Mapping[str, Any],
+        **options: Any,
+    ) -> None:
+        """
+        Args:
+            dataset_dir, output_dir, options: as in `StudyRun`; the output folder is the store.
+            attributes: what embeddings depend on besides the study, see `EmbeddingStore.has`.
+        """
+        super().__init__(dataset_dir, output_dir, key=run_key(repr(sorted(attributes.items()))), **options)
+        self.attributes = dict(attributes)
+        self.store = EmbeddingStore(output_dir)
+
+    def done(self, source: StudySource, *, seconds: Mapping[str, float], **_: Any) -> None:
+        """Note that a study is in the store."""
+        self._done.append(StudyRecord(source.key, source.name, seconds=dict(seconds)))
+        logger.info("%s done in %.1f s", source.key, sum(seconds.values()))
+
+    def _record_of_before(self, source: StudySource) -> StudyRecord | None:
+        if self.store.has(source.key, fingerprint=source.fingerprint, **self.attributes):
+            return StudyRecord(source.key, source.name)
+        return None
+
+    def _write_tables(self, records: Sequence[tuple[StudyRecord, str]], report: RunReport) -> None:
+        text = io.StringIO()
+        columns = [
+            "study_key",
+            "status",
+            "file",
+            "seconds",
+            "reason",
+            *(["name"] if self.identifiers else []),
+        ]
+        writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        for record, status in records:
+            writer.writerow(
+                {
+                    "study_key": record.key,
+                    "status": status,
+                    "file": "" if status == "failed" else self.store.path(record.key).name,
+                    "seconds": f"{sum(record.seconds.values()):.2f}",
+                    "reason": record.reason,
+                    "name": record.name,
+                }
+            )
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.output_dir / f"{self.prefix}summary.csv", text.getvalue().encode("utf-8"))

@@ -1,0 +1,301 @@
+"""Train a head on stored embeddings: keep the best weights, calibrate them, put them into a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence, Sized
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from radclear.aggregation import to_probabilities
+from radclear.bundle.location import BundleError, find_backbone, read_metadata, write_metadata
+from radclear.bundle.weights import backbone_entry, store_weights, verify_weights, weights_file_for
+from radclear.errors import RadclearError
+
+logger = logging.getLogger(__name__)
+
+
+class BestWeights:
+    """Keeps a copy of the weights at the lowest validation loss; a handler of the validation engine.
+
+    Attributes:
+        history: per validation `validation` (its number from 1), `train_loss` (mean since the one before) and
+            `validation_loss`.
+        best: number of the validation with the kept weights; 0 before the first.
+        state_dict: the kept weights, copied.
+        logits, labels: of the validation studies at that time.
+        train_losses: since the last validation.
+    """
+
+    def __init__(self, network: nn.Module, loss: nn.Module) -> None:
+        """
+        Args:
+            network: whose weights are kept.
+            loss: logits and labels → scalar, the mean over studies.
+        """
+        self.network = network
+        self.loss = loss
+        self.history: list[dict[str, float]] = []
+        self.best = 0
+        self.state_dict: dict[str, torch.Tensor] = {}
+        self.logits = torch.empty(0)
+        self.labels = torch.empty(0)
+        self.train_losses: list[float] = []
+        self._batches: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the validation engine."""
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self._batches.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._judge)
+
+    def _collect(self, engine: Engine) -> None:
+        output = engine.state.output
+        self._batches.append((output["pred"].detach().float().cpu(), output["label"].detach().cpu()))
+
+    def _judge(self, engine: Engine) -> None:
+        logits = torch.cat([batch[0] for batch in self._batches])
+        labels = torch.cat([batch[1] for batch in self._batches])
+        loss = float(self.loss(logits, labels))
+        if not np.isfinite(loss):
+            raise BundleError(
+                f"the validation loss is {loss}; lower the learning rate, or look for broken embeddings"
+            )
+        train_loss = float(np.mean(self.train_losses)) if self.train_losses else None
+        self.train_losses.clear()
+        is_best = not self.history or loss < self.best_loss
+        # With more than one epoch between validations these are validations, which the trainer counts as its
+        # own epochs.
+        self.history.append(
+            {"validation": len(self.history) + 1, "train_loss": train_loss, "validation_loss": loss}
+        )
+        logger.info(
+            "validation %d: training loss %s, validation loss %.4f%s",
+            len(self.history),
+            "unknown" if train_loss is None else f"{train_loss:.4f}",
+            loss,
+            ", best so far" if is_best else "",
+        )
+        if is_best:
+            self.best = len(self.history)
+            self.state_dict = {
+                name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()
+            }
+            self.logits, self.labels = logits, labels
+
+    @property
+    def best_loss(self) -> float:
+        """The lowest validation loss so far."""
+        return self.history[self.best - 1]["validation_loss"]
+
+    @property
+    def validations_without_gain(self) -> int:
+        """How many validations ago the lowest loss was."""
+        return len(self.history) - self.best
+
+
+class StopEarly:
+    """Ends training when the validation loss has not fallen for a while; the last handler of the trainer."""
+
+    def __init__(self, best: BestWeights, *, patience: int = 8) -> None:
+        """
+        Args:
+            best: attached to the validation engine; is told the training losses.
+            patience: training ends after so many validations in a row without a lower loss.
+        """
+        self.best = best
+        self.patience = patience
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the trainer."""
+        engine.add_event_handler(
+            Events.ITERATION_COMPLETED,
+            lambda e: self.best.train_losses.append(float(e.state.output["loss"].detach())),
+        )
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._judge)
+
+    def _judge(self, engine: Engine) -> None:
+        if self.best.history and self.best.validations_without_gain >= self.patience:
+            logger.info("no lower validation loss in %d validations; training ends", self.patience)
+            engine.terminate()
+
+
+def expected_embeddings(
+    backbone_path: str | Path, *, windows: Sequence[Any], image_size: int
+) -> dict[str, Any]:
+    """Attributes that embeddings must have for this backbone; see `radclear.cohort.BagDataset`."""
+    return {
+        "weight_sha256": verify_weights(backbone_path),
+        "windows": tuple(windows),
+        "image_size": image_size,
+    }
+
+
+def check_training(
+    bundle_root: str | Path, *, embeddings: str | Path, labels: str | Path, backbone_bundle: str | Path
+) -> None:
+    """End the process with exit code 2 and one plain sentence where training cannot start."""
+    try:
+        read_metadata(bundle_root)
+        verify_weights(find_backbone(bundle_root, backbone_bundle))
+        for option, path in (("embeddings", Path(embeddings)), ("labels", Path(labels))):
+            if not path.exists():
+                raise BundleError(f"{option} {path} does not exist; name it with --{option}")
+    except RadclearError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def store_trained(
+    best: BestWeights,
+    *,
+    bundle_root: str | Path,
+    output_bundle: str | Path,
+    backbone_bundle: str | Path,
+    labels: str | Path,
+    kind: str,
+    classes: Sequence[str],
+    demonstration: bool,
+    studies: Mapping[str, Sized],
+    settings: Mapping[str, Any],
+) -> str:
+    """Calibrate the best weights on the validation studies and write them into a bundle.
+
+    Args:
+        best: after training.
+        bundle_root: the head bundle that was trained.
+        output_bundle: where the weights go: the same folder; or another, made as a copy where it is not
+            there.
+        backbone_bundle: as the config names it.
+        labels: the label table, whose sha256 is recorded.
+        kind, classes: of the head.
+        demonstration: whether the weights only show how the software works.
+        studies: split → its data set.
+        settings: what training depended on, for the record.
+
+    Returns:
+        sha256 of the weights.
+    """
+    if not best.state_dict:
+        raise BundleError("training ended before the first validation, so there are no weights to keep")
+    backbone = find_backbone(bundle_root, backbone_bundle)
+    target = copy_bundle(bundle_root, output_bundle, backbone=backbone)
+    temperature = fit_temperature(best.logits, best.labels, kind=kind)
+    probabilities = to_probabilities(best.logits.double() / temperature, kind)
+    n_studies = {split: len(dataset) for split, dataset in studies.items()}
+    counts = ", ".join(f"{count} {split}" for split, count in n_studies.items())
+    provenance = {
+        "demonstration": bool(demonstration),
+        "training": f"Trained on stored slice embeddings ({counts} studies), number {best.best} "
+        f"of {len(best.history)} validations with loss {best.best_loss:.4f}; temperature and operating "
+        "points from the "
+        "validation studies.",
+        "backbone": backbone_entry(backbone),
+        "temperature": round(temperature, 6),
+        "operating_points": operating_points(probabilities, best.labels, classes)
+        if kind == "multilabel"
+        else None,
+        "labels_sha256": hashlib.sha256(Path(labels).read_bytes()).hexdigest(),
+        "n_studies": n_studies,
+        "settings": dict(settings),
+    }
+    file_name = weights_file_for(target, backbone_name=provenance["backbone"]["name"])
+    sha256 = store_weights(target, best.state_dict, provenance=provenance, file_name=file_name)
+    history = json.dumps(best.history, indent=1) + "\n"
+    (target / "models" / f"{Path(file_name).stem}_training.json").write_text(history, encoding="utf-8")
+    print(
+        f"best validation {best.best} of {len(best.history)}, loss {best.best_loss:.4f}; "
+        f"weights in {target / 'models' / file_name}"
+    )
+    return sha256
+
+
+def copy_bundle(bundle_root: str | Path, output_bundle: str | Path, *, backbone: Path) -> Path:
+    """The folder that takes the weights; made as a copy of the bundle, without its weights, where absent."""
+    source, target = Path(bundle_root).resolve(), Path(output_bundle).resolve()
+    if target == source:
+        return target
+    if target.exists() and any(target.iterdir()):
+        read_metadata(target)  # says so where it is something else than a bundle
+        return target
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("models", "eval"), dirs_exist_ok=True)
+    relative = os.path.relpath(backbone, target)
+    for file in sorted((target / "configs").glob("*.json")):
+        config = json.loads(file.read_text(encoding="utf-8"))
+        if "backbone_bundle" in config:
+            config["backbone_bundle"] = relative
+            file.write_text(json.dumps(config, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+    metadata = read_metadata(target)
+    metadata["radclear"]["weights"] = {}
+    write_metadata(target, metadata)
+    return target
+
+
+def fit_temperature(logits: torch.Tensor, labels: torch.Tensor, *, kind: str) -> float:
+    """The temperature that makes the labels most likely (Guo et al., ICML 2017).
+
+    Args:
+        logits: (N, C).
+        labels: (N, C) of 0 and 1 for multilabel, (N,) class indices for multiclass.
+        kind: `multilabel` or `multiclass`.
+
+    Returns:
+        In [0.05, 20]. The negative log likelihood is convex in 1/T, so that a ternary search finds its
+        minimum.
+    """
+    logits = logits.double()
+
+    def loss(inverse: float) -> float:
+        scaled = logits * inverse
+        if kind == "multilabel":
+            return float(nn.functional.binary_cross_entropy_with_logits(scaled, labels.double()))
+        return float(nn.functional.cross_entropy(scaled, labels.long()))
+
+    low, high = 0.05, 20.0
+    for _ in range(100):
+        third = (high - low) / 3
+        if loss(low + third) <= loss(high - third):
+            high -= third
+        else:
+            low += third
+    return 2 / (low + high)
+
+
+def operating_points(
+    probabilities: torch.Tensor, labels: torch.Tensor, classes: Sequence[str]
+) -> dict[str, float | None]:
+    """Per class the threshold with the largest sensitivity + specificity (Youden's index).
+
+    Args:
+        probabilities: (N, C).
+        labels: (N, C) of 0 and 1.
+        classes: C names.
+
+    Returns:
+        Class → threshold, halfway to the next lower probability, so that equal cases stay above it; None
+        where all studies or none have the class.
+    """
+    points: dict[str, float | None] = {}
+    for column, name in enumerate(classes):
+        scores = probabilities[:, column].double().numpy()
+        positive = labels[:, column].numpy() > 0.5
+        if positive.all() or not positive.any():
+            points[name] = None
+            continue
+        candidates = np.unique(scores)
+        sensitivity = [(scores[positive] >= threshold).mean() for threshold in candidates]
+        specificity = [(scores[~positive] < threshold).mean() for threshold in candidates]
+        best = int(np.argmax(np.add(sensitivity, specificity)))
+        below = candidates[best - 1] if best else 0.0
+        points[name] = round(float((candidates[best] + below) / 2), 6)
+    return points
