@@ -1,0 +1,374 @@
+// Selective scan over the four orders of an image (SS2D), forward and backward, on a CPU.
+//
+//   d_t = softplus(z_t + bias)      h_t = exp(d_t A) h_{t-1} + d_t B_t u_t      y_t = C_t h_t + D u_t
+//
+// The four orders walk the same image: 0 row by row, 1 column by column, 2 and 3 the same backwards. Nothing
+// is reordered in memory: the walk is index arithmetic, and each order adds its y into the pixel it came from.
+// Sixteen neighbouring channels are one vector; the states of such a block live in registers.
+//
+// Legend: B batch, L = height * width pixels, C channels, N states, S steps between two saved states.
+// Arrays, float32, dense unless said otherwise:
+//   x, y, dy (B, L, C)     z, dz (4, B, L, C)     A (4, C, N)     D, bias (4, C)
+//   bc (B, L, 4, 2N) with any strides but 1 in the last axis: B_t, then C_t      dbc the same, dense
+//   saved (ceil(L / S), 4, B, N, C): the state before the first step of each chunk of S steps
+//   dx (4, B, L, C), dA (4, B, C, N), dD, dbias (4, B, C): parts that the caller adds up over orders or batch
+//
+// Only C library calls are made, so that no C++ run time has to be linked.
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+namespace {
+
+constexpr int LANES = 16;        // channels per vector: 64 bytes, one AVX-512 register
+constexpr int64_t S = 32;        // steps per chunk; CHUNK in orders.py
+constexpr int MAX_STATES = 256;  // MAX_STATES in c_kernel.py
+
+typedef float Vec __attribute__((vector_size(64)));
+typedef int32_t IntVec __attribute__((vector_size(64)));
+typedef float UnalignedVec __attribute__((vector_size(64), aligned(4), may_alias));
+
+struct Shape {
+  int64_t batch, height, width, channels, states;
+  int64_t bc_batch, bc_pixel, bc_order;  // strides of bc, in floats
+  int64_t pixels() const { return height * width; }
+  int64_t blocks() const { return (channels + LANES - 1) / LANES; }
+  int64_t chunks() const { return (pixels() + S - 1) / S; }
+};
+
+// ---- vectors
+
+INLINE Vec all(float value) { return value - (Vec){}; }
+INLINE Vec larger(Vec a, Vec b) { return a > b ? a : b; }
+
+// A full block loads 16 channels; the last block pads with zeros where C is no multiple of 16.
+template <bool FULL>
+INLINE Vec load(const float* p, int lanes) {
+  if (FULL) return *(const UnalignedVec*)p;
+  Vec v = {};
+  memcpy(&v, p, lanes * sizeof(float));
+  return v;
+}
+
+template <bool FULL>
+INLINE void store(float* p, Vec v, int lanes) {
+  if (FULL)
+    *(UnalignedVec*)p = v;
+  else
+    memcpy(p, &v, lanes * sizeof(float));
+}
+
+INLINE float sum_of_lanes(Vec v) {
+  typedef float Half __attribute__((vector_size(32)));
+  typedef float Quarter __attribute__((vector_size(16)));
+  Half halves[2];
+  memcpy(halves, &v, sizeof v);
+  const Half h = halves[0] + halves[1];
+  Quarter quarters[2];
+  memcpy(quarters, &h, sizeof h);
+  const Quarter q = quarters[0] + quarters[1];
+  return (q[0] + q[1]) + (q[2] + q[3]);
+}
+
+// 2^p for p <= 0: nearest integer, polynomial on [-1/2, 1/2] (relative error 7.5e-8), exponent added.
+INLINE Vec exp2_of_negative(Vec p) {
+#if defined(__AVX512F__)
+  p = larger(p, all(-200.f));
+  const Vec integer = (Vec)_mm512_roundscale_ps((__m512)p, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const Vec f = p - integer;
+#else
+  p = larger(p, all(-126.f));
+  const Vec magic = all(12582912.f);  // 1.5 * 2^23: adding it leaves round(p) in the low bits of the mantissa
+  const Vec shifted = p + magic;
+  const Vec f = p - (shifted - magic);
+#endif
+  Vec q = all(1.327647203e-3f) * f + all(9.675541480e-3f);
+  q = q * f + all(5.550713275e-2f);
+  q = q * f + all(2.402211972e-1f);
+  q = q * f + all(6.931469671e-1f);
+  q = q * f + all(1.f);
+#if defined(__AVX512F__)
+  return (Vec)_mm512_scalef_ps((__m512)q, (__m512)integer);
+#else
+  return (Vec)((IntVec)q + ((IntVec)shifted << 23));
+#endif
+}
+
+INLINE Vec exp_of_negative(Vec x) { return exp2_of_negative(x * all(1.4426950408889634f)); }
+
+// log(1 + e) for 0 <= e <= 1. Polynomial after Cephes logf; what 1 + e rounds away is put back, so that small
+// time steps keep their relative accuracy.
+INLINE Vec log1p_of_fraction(Vec e) {
+  const Vec s = all(1.f) + e;
+  const Vec lost = e - (s - all(1.f));
+  const IntVec bits = (IntVec)s;
+  const IntVec exponent = (bits - 0x3f3504f3) >> 23;  // 0 below sqrt(2), 1 above
+  const Vec m = (Vec)(bits - (exponent << 23)) - all(1.f);
+  Vec q = all(7.0376836292e-2f) * m + all(-1.1514610310e-1f);
+  q = q * m + all(1.1676998740e-1f);
+  q = q * m + all(-1.2420140846e-1f);
+  q = q * m + all(1.4249322787e-1f);
+  q = q * m + all(-1.6668057665e-1f);
+  q = q * m + all(2.0000714765e-1f);
+  q = q * m + all(-2.4999993993e-1f);
+  q = q * m + all(3.3333331174e-1f);
+  const Vec square = m * m;
+  const Vec log_m = m + (q * m * square - all(.5f) * square);
+  const Vec log_exponent = __builtin_convertvector(exponent, Vec) * all(0.6931471805599453f);
+  return log_m + log_exponent + lost * (all(1.f) - all(.5f) * e);
+}
+
+INLINE Vec softplus(Vec v) {  // max(v, 0) + log(1 + exp(-|v|))
+  return larger(v, all(0.f)) + log1p_of_fraction(exp_of_negative(-larger(v, -v)));
+}
+
+INLINE Vec sigmoid(Vec v) {  // from exp(-|v|), which never overflows
+  const Vec e = exp_of_negative(-larger(v, -v));
+  const Vec r = all(1.f) / (all(1.f) + e);
+  return v > all(0.f) ? r : e * r;
+}
+
+// ---- walking
+
+// Pixels of steps [first, first + count) of one order.
+INLINE void walk(const Shape& shape, int order, int64_t first, int64_t count, int64_t* pixel) {
+  const bool columns = order & 1, backwards = order & 2;
+  const int64_t inner = columns ? shape.height : shape.width;  // steps until the walk turns
+  const int64_t step = columns ? shape.width : 1, turn = columns ? 1 : shape.width;
+  const int64_t t = backwards ? shape.pixels() - first - count : first;
+  int64_t outer = t / inner, at = t % inner;
+  for (int64_t i = 0; i < count; i++) {
+    pixel[backwards ? count - 1 - i : i] = outer * turn + at * step;
+    if (++at == inner) at = 0, outer++;
+  }
+}
+
+INLINE int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// rates[n] = A[:, n] * log2(e) of one channel block: exp(d A) = 2^(d rates)
+INLINE void load_rates(const float* A, int64_t states, int lanes, Vec* rates) {
+  for (int64_t n = 0; n < states; n++) {
+    Vec v = {};
+    for (int i = 0; i < lanes; i++) v[i] = A[i * states + n] * 1.4426950408889634f;
+    rates[n] = v;
+  }
+}
+
+// ---- forward: one task is one channel block of one image, through all four orders
+
+template <int N, bool FULL>
+INLINE void forward_block(const Shape& shape, int64_t b, int64_t c, const float* x, const float* z,
+                          const float* bc, const float* A, const float* D, const float* bias, float* y, float* saved) {
+  const int64_t L = shape.pixels(), C = shape.channels, states = N ? N : shape.states;
+  const int lanes = FULL ? LANES : (int)(C - c);
+  Vec h[N ? N : MAX_STATES], rates[N ? N : MAX_STATES];
+  int64_t pixel[S];
+  x += b * L * C + c;
+  y += b * L * C + c;
+  for (int order = 0; order < 4; order++) {
+    const float* zo = z + (order * shape.batch + b) * L * C + c;
+    const float* bco = bc + b * shape.bc_batch + order * shape.bc_order;
+    const Vec skip = load<FULL>(D + order * C + c, lanes), shift = load<FULL>(bias + order * C + c, lanes);
+    load_rates(A + (order * C + c) * states, states, lanes, rates);
+    for (int64_t n = 0; n < states; n++) h[n] = all(0.f);
+    for (int64_t first = 0; first < L; first += S) {
+      const int64_t count = minimum(S, L - first);
+      walk(shape, order, first, count, pixel);
+      if (saved) {
+        float* at = saved + ((first / S * 4 + order) * shape.batch + b) * states * C + c;
+        for (int64_t n = 0; n < states; n++) store<FULL>(at + n * C, h[n], lanes);
+      }
+      for (int64_t i = 0; i < count; i++) {
+        const int64_t p = pixel[i];
+        const float *Bt = bco + p * shape.bc_pixel, *Ct = Bt + states;
+        const Vec u = load<FULL>(x + p * C, lanes);
+        const Vec d = softplus(load<FULL>(zo + p * C, lanes) + shift), du = d * u;
+        Vec sum = u * skip;
+        if (order) sum += load<FULL>(y + p * C, lanes);
+#pragma GCC unroll 16
+        for (int64_t n = 0; n < states; n++) {
+          h[n] = exp2_of_negative(d * rates[n]) * h[n] + du * all(Bt[n]);
+          sum += h[n] * all(Ct[n]);
+        }
+        store<FULL>(y + p * C, sum, lanes);
+      }
+    }
+  }
+}
+
+void forward_task(const Shape& shape, int64_t task, const float* x, const float* z, const float* bc,
+                  const float* A, const float* D, const float* bias, float* y, float* saved) {
+  const int64_t b = task / shape.blocks(), c = task % shape.blocks() * LANES;
+#define FORWARD(N, FULL) forward_block<N, FULL>(shape, b, c, x, z, bc, A, D, bias, y, saved)
+  if (c + LANES > shape.channels) FORWARD(0, false);
+  else if (shape.states == 1) FORWARD(1, true);
+  else if (shape.states == 4) FORWARD(4, true);
+  else if (shape.states == 8) FORWARD(8, true);
+  else if (shape.states == 16) FORWARD(16, true);
+  else FORWARD(0, true);
+#undef FORWARD
+}
+
+// ---- backward: one task is one order of one image, through all channel blocks: dB and dC sum over channels
+
+struct Workspace {  // of one task, in vectors; blocks = channel blocks, N = states
+  Vec *g;           // (blocks, N) gradient of the state, carried from chunk to chunk
+  Vec *rates;       // (blocks, N)
+  Vec *dA;          // (blocks, N)
+  Vec *dD, *dbias;  // (blocks)
+  Vec *before;      // (S + 1, N) states before each step of the chunk
+  Vec *decay;       // (S, N) exp(d A)
+  Vec *dB, *dC;     // (S, N) summed over blocks, lanes apart
+};
+
+template <int N, bool FULL>
+INLINE void backward_chunk(const Shape& shape, int order, int64_t c, int64_t count, const int64_t* pixel,
+                           const float* x, const float* z, const float* bc, const float* D, const float* bias,
+                           const float* dy, const float* saved, float* dx, float* dz, const Workspace& w) {
+  const int64_t C = shape.channels, states = N ? N : shape.states;
+  const int lanes = FULL ? LANES : (int)(C - c);
+  const Vec skip = load<FULL>(D + order * C + c, lanes), shift = load<FULL>(bias + order * C + c, lanes);
+  const Vec* rates = w.rates + c / LANES * states;
+  Vec *g = w.g + c / LANES * states, *dA = w.dA + c / LANES * states;
+  Vec d[S], u[S];
+  for (int64_t n = 0; n < states; n++) w.before[n] = load<FULL>(saved + n * C, lanes);
+  for (int64_t i = 0; i < count; i++) {
+    const int64_t p = pixel[i];
+    const float* Bt = bc + p * shape.bc_pixel;
+    u[i] = load<FULL>(x + p * C, lanes);
+    d[i] = softplus(load<FULL>(z + p * C, lanes) + shift);
+    const Vec di = d[i], du = di * u[i];
+#pragma GCC unroll 16
+    for (int64_t n = 0; n < states; n++) {
+      const Vec decay = exp2_of_negative(di * rates[n]);
+      w.decay[i * states + n] = decay;
+      w.before[(i + 1) * states + n] = decay * w.before[i * states + n] + du * all(Bt[n]);
+    }
+  }
+  Vec dD = all(0.f), dbias = all(0.f);
+  for (int64_t i = count - 1; i >= 0; i--) {
+    const int64_t p = pixel[i];
+    const float *Bt = bc + p * shape.bc_pixel, *Ct = Bt + states;
+    const Vec di = d[i], ui = u[i], du = di * ui, dyi = load<FULL>(dy + p * C, lanes);
+    const Vec *before = w.before + i * states, *after = before + states, *decay = w.decay + i * states;
+    Vec *dB = w.dB + i * states, *dC = w.dC + i * states;
+    Vec g_B = all(0.f), w_rate = all(0.f);
+#pragma GCC unroll 16
+    for (int64_t n = 0; n < states; n++) {
+      const Vec gn = g[n] + dyi * all(Ct[n]);  // d loss / d h_t
+      const Vec carried = gn * decay[n];       // its part for h_{t-1}
+      const Vec exponent = carried * before[n];  // d loss / d (d_t A_n)
+      dC[n] += dyi * after[n];
+      dB[n] += gn * du;
+      dA[n] += exponent * di;
+      g_B += gn * all(Bt[n]);
+      w_rate += exponent * rates[n];
+      g[n] = carried;
+    }
+    const Vec dd = w_rate * all(0.6931471805599453f) + g_B * ui;  // rates hold log2(e): take it out again
+    const Vec dzi = dd * sigmoid(load<FULL>(z + p * C, lanes) + shift);
+    store<FULL>(dz + p * C, dzi, lanes);
+    store<FULL>(dx + p * C, g_B * di + dyi * skip, lanes);
+    dbias += dzi;
+    dD += dyi * ui;
+  }
+  w.dD[c / LANES] += dD;
+  w.dbias[c / LANES] += dbias;
+}
+
+int backward_task(const Shape& shape, int64_t task, const float* x, const float* z, const float* bc,
+                  const float* A, const float* D, const float* bias, const float* dy, const float* saved,
+                  float* dx, float* dz, float* dbc, float* dA, float* dD, float* dbias) {
+  const int64_t L = shape.pixels(), C = shape.channels, N = shape.states, blocks = shape.blocks();
+  const int64_t b = task / 4;
+  const int order = (int)(task % 4);
+  const int64_t part = order * shape.batch + b;
+  const int64_t vectors = (3 * blocks + S + 1 + 3 * S) * N + 2 * blocks;
+  void* memory = nullptr;
+  if (posix_memalign(&memory, sizeof(Vec), vectors * sizeof(Vec))) return 1;
+  memset(memory, 0, vectors * sizeof(Vec));
+  Workspace w;
+  Vec* next = (Vec*)memory;
+  w.g = next, next += blocks * N;
+  w.rates = next, next += blocks * N;
+  w.dA = next, next += blocks * N;
+  w.dD = next, next += blocks;
+  w.dbias = next, next += blocks;
+  w.before = next, next += (S + 1) * N;
+  w.decay = next, next += S * N;
+  w.dB = next, next += S * N;
+  w.dC = next;
+
+  for (int64_t c = 0; c < C; c += LANES)
+    load_rates(A + (order * C + c) * N, N, (int)minimum(LANES, C - c), w.rates + c / LANES * N);
+  x += b * L * C, dy += b * L * C, z += part * L * C, dx += part * L * C, dz += part * L * C;
+  bc += b * shape.bc_batch + order * shape.bc_order;
+  dbc += (b * L * 4 + order) * 2 * N;
+  int64_t pixel[S];
+  for (int64_t chunk = shape.chunks() - 1; chunk >= 0; chunk--) {
+    const int64_t first = chunk * S, count = minimum(S, L - first);
+    walk(shape, order, first, count, pixel);
+    memset(w.dB, 0, 2 * S * N * sizeof(Vec));  // dC lies behind dB
+    for (int64_t c = 0; c < C; c += LANES) {
+      const float* at = saved + ((chunk * 4 + order) * shape.batch + b) * N * C + c;
+#define BACKWARD(N, FULL) \
+  backward_chunk<N, FULL>(shape, order, c, count, pixel, x + c, z + c, bc, D, bias, dy + c, at, dx + c, \
+                          dz + c, w)
+      if (c + LANES > C) BACKWARD(0, false);
+      else if (N == 1) BACKWARD(1, true);
+      else if (N == 4) BACKWARD(4, true);
+      else if (N == 8) BACKWARD(8, true);
+      else if (N == 16) BACKWARD(16, true);
+      else BACKWARD(0, true);
+#undef BACKWARD
+    }
+    for (int64_t i = 0; i < count; i++) {
+      float* at = dbc + pixel[i] * 8 * N;
+      for (int64_t n = 0; n < N; n++) {
+        at[n] = sum_of_lanes(w.dB[i * N + n]);
+        at[N + n] = sum_of_lanes(w.dC[i * N + n]);
+      }
+    }
+  }
+  for (int64_t c = 0; c < C; c++) {
+    const int64_t block = c / LANES, lane = c % LANES;
+    for (int64_t n = 0; n < N; n++) dA[(part * C + c) * N + n] = w.dA[block * N + n][lane];
+    dD[part * C + c] = w.dD[block][lane];
+    dbias[part * C + c] = w.dbias[block][lane];
+  }
+  free(memory);
+  return 0;
+}
+
+}  // namespace
+
+// Both return 0, or 1 when the shape is not supported, or 2 when there was no memory.
+// `numbers` holds the fields of Shape in their order; `saved` may be null in the forward.
+extern "C" int ss2d_forward(const int64_t* numbers, int threads, const float* x, const float* z,
+                            const float* bc, const float* A, const float* D, const float* bias, float* y, float* saved) {
+  Shape shape;
+  memcpy(&shape, numbers, sizeof shape);
+  if (shape.states < 1 || shape.states > MAX_STATES) return 1;
+  const int64_t tasks = shape.batch * shape.blocks();
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
+  for (int64_t task = 0; task < tasks; task++) forward_task(shape, task, x, z, bc, A, D, bias, y, saved);
+  return 0;
+}
+
+extern "C" int ss2d_backward(const int64_t* numbers, int threads, const float* x, const float* z,
+                             const float* bc, const float* A, const float* D, const float* bias,
+                             const float* dy, const float* saved, float* dx, float* dz, float* dbc, float* dA, float* dD, float* dbias) {
+  Shape shape;
+  memcpy(&shape, numbers, sizeof shape);
+  if (shape.states < 1 || shape.states > MAX_STATES) return 1;
+  int failed = 0;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1) reduction(| : failed)
+  for (int64_t task = 0; task < shape.batch * 4; task++)
+    failed |= backward_task(shape, task, x, z, bc, A, D, bias, dy, saved, dx, dz, dbc, dA, dD, dbias);
+  return failed ? 2 : 0;
+}
