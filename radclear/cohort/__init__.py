@@ -1,0 +1,33 @@
+"""Cohorts: stored embeddings, label tables, and the bags made of both."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+_HOMES = {
+    "BagDataset": "bags",
+    "collate_bags": "bags",
+    "prepare_bag_batch": "bags",
+    "EmbedReport": "embed",
+    "embed_studies": "embed",
+    "LabelTable": "labels",
+    "LabelTableError": "labels",
+    "LabelledStudy": "labels",
+    "class_weight": "labels",
+    "pos_weight": "labels",
+    "EmbeddedStudy": "store",
+    "EmbeddingStore": "store",
+    "EmbeddingStoreError": "store",
+    "instance_coords": "store",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(import_module(f"radclear.cohort.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,347 @@
+"""A folder of embeddings: one HDF5 file per study, whole or not there.
+
+`feats` (n, d) and `coords` (n, 3) are where other attention-MIL pipelines look for them; provenance is in the
+attributes of the file. A file is written under another name, synced and renamed, under a lock per study. Data
+carry checksums.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from radclear import __version__
+from radclear.cohort.locks import FileLock
+from radclear.errors import RadclearError
+
+if TYPE_CHECKING:
+    import torch
+
+REQUIRED_ATTRIBUTES = (
+    "encoder",
+    "weight_sha256",
+    "radclear_version",
+    "series_hash",
+    "precision",
+    "windows",
+    "image_size",
+    "fingerprint",
+)
+
+
+class EmbeddingStoreError(RadclearError):
+    """A file of the store cannot be used as it is, or something else than embeddings was to be stored."""
+
+
+@dataclass(frozen=True)
+class EmbeddedStudy:
+    """What the store keeps of a study.
+
+    Attributes:
+        feats: (n, d) float32 embeddings.
+        coords: (n, 3) float32: slice index, window index, z in millimetres.
+        attributes: provenance, see `REQUIRED_ATTRIBUTES`; `windows` is JSON.
+    """
+
+    feats: torch.Tensor
+    coords: torch.Tensor
+    attributes: dict[str, Any]
+
+    @property
+    def n_windows(self) -> int:
+        """W, instances per slice."""
+        return int(self.coords[:, 1].max()) + 1
+
+
+def encode_attribute(value: Any) -> str | int | float | bool:
+    """An attribute as stored and compared: lists, mappings and dataclasses become canonical JSON."""
+    if is_dataclass(value) or isinstance(value, Mapping | list | tuple):
+        plain = (
+            [asdict(v) if is_dataclass(v) else v for v in value] if isinstance(value, list | tuple) else value
+        )
+        plain = asdict(plain) if is_dataclass(plain) else plain
+        return json.dumps(_floats(plain), sort_keys=True, separators=(",", ":"))
+    if isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    raise EmbeddingStoreError(
+        f"attribute value {value!r} is a {type(value).__name__}; expected text, a number, a list or a mapping"
+    )
+
+
+def _floats(value: Any) -> Any:
+    """40 and 40.0 are the same level: numbers inside JSON are compared as floats."""
+    if isinstance(value, Mapping):
+        return {key: _floats(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_floats(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def instance_coords(z_mm: np.ndarray | Sequence[float], n_windows: int) -> np.ndarray:
+    """Coordinates of interleaved instances.
+
+    Args:
+        z_mm: (Z,) position of each slice.
+        n_windows: W.
+
+    Returns:
+        (Z·W, 3) float32: slice index, window index, z in millimetres; row z·W + w.
+    """
+    z_mm = np.asarray(z_mm, dtype=np.float64)
+    index = np.arange(len(z_mm) * n_windows)
+    return np.stack([index // n_windows, index % n_windows, np.repeat(z_mm, n_windows)], axis=1).astype(
+        np.float32
+    )
+
+
+class EmbeddingStore:
+    """The embeddings of a cohort in one folder, shared by any number of processes."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """
+        Args:
+            folder: made on the first write.
+        """
+        self.folder = Path(folder)
+        self._claimed: set[str] = set()
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.folder,)  # claims stay with the process that made them
+
+    def path(self, key: str) -> Path:
+        """The file of a study, there or not."""
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", key):
+            raise EmbeddingStoreError(
+                f"{key!r} is no key; expected letters, digits, '-' and '_', as radclear.ct.study_key makes "
+                "them"
+            )
+        return self.folder / f"{key}.h5"
+
+    def keys(self) -> list[str]:
+        """Keys of the finished studies, sorted."""
+        return sorted(path.stem for path in self.folder.glob("*.h5") if not path.name.startswith("."))
+
+    def has(self, key: str, **expected: Any) -> bool:
+        """Whether the embeddings of a study are there and are the ones expected.
+
+        Args:
+            key: of the study.
+            **expected: attributes that must be equal; embeddings that differ in one count as not there.
+
+        Raises:
+            EmbeddingStoreError: there is a file of that name which the store did not write, or a damaged one.
+        """
+        path = self.path(key)
+        if not path.exists():
+            return False
+        with _open_to_read(path) as file:
+            return all(
+                name in file.attrs and _plain(file.attrs[name]) == encode_attribute(value)
+                for name, value in expected.items()
+            )
+
+    def attributes(self, key: str) -> dict[str, Any]:
+        """The provenance of a study, without reading its embeddings."""
+        with _open_to_read(self._existing(key)) as file:
+            return {name: _plain(value) for name, value in file.attrs.items()}
+
+    def read(self, key: str) -> EmbeddedStudy:
+        """The embeddings of a study.
+
+        Raises:
+            EmbeddingStoreError: not there, damaged, or not written by the store.
+        """
+        path = self._existing(key)
+        with _open_to_read(path) as file:
+            try:
+                feats, coords = file["feats"][()], file["coords"][()]
+            except (OSError, RuntimeError) as error:
+                raise _damaged(path, error) from error
+            attributes = {name: _plain(value) for name, value in file.attrs.items()}
+        import torch
+
+        return EmbeddedStudy(torch.from_numpy(feats), torch.from_numpy(coords), attributes)
+
+    def write(
+        self,
+        key: str,
+        feats: torch.Tensor | np.ndarray,
+        coords: torch.Tensor | np.ndarray,
+        attributes: Mapping[str, Any],
+    ) -> Path:
+        """Store a study; embeddings that the store wrote for it before are replaced.
+
+        Args:
+            key: of the study.
+            feats: (n, d) finite.
+            coords: (n, 3): slice index, window index, z in millimetres.
+            attributes: all of `REQUIRED_ATTRIBUTES` (`radclear_version` is filled in), and any others.
+
+        Returns:
+            The file.
+
+        Raises:
+            EmbeddingStoreError: wrong shapes or attributes, or a file of that name which the store did not
+                write.
+        """
+        feats, coords = _as_float32(feats), _as_float32(coords)
+        _check_arrays(key, feats, coords)
+        attributes = {"radclear_version": __version__, **attributes}
+        if missing := [name for name in REQUIRED_ATTRIBUTES if name not in attributes]:
+            raise EmbeddingStoreError(
+                f"attributes of {key} lack {', '.join(missing)}; provenance is not optional"
+            )
+        encoded = {name: encode_attribute(value) for name, value in attributes.items()}
+        if key in self._claimed:
+            return self._replace(key, feats, coords, encoded)
+        with self.claim(key, wait=True):
+            return self._replace(key, feats, coords, encoded)
+
+    @contextmanager
+    def claim(self, key: str, *, wait: bool = False) -> Iterator[bool]:
+        """Hold a study, so that no other process works on it: `with store.claim(key) as claimed:`.
+
+        Args:
+            key: of the study.
+            wait: until whoever holds it is done or dead; otherwise yields False at once when it is held.
+
+        Yields:
+            Whether the study is ours until the block ends. Half-written files of dead processes are gone
+            then.
+        """
+        self.path(key)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / f".{key}.lock")
+        if not lock.acquire(wait=wait):
+            yield False
+            return
+        try:
+            self._claimed.add(key)
+            self._remove_leftovers(key)
+            yield True
+        finally:
+            self._claimed.discard(key)
+            lock.release()
+
+    def clean(self) -> list[str]:
+        """Remove what killed processes left behind.
+
+        Returns:
+            Keys of the studies that were being worked on when their process died.
+        """
+        abandoned = []
+        for path in sorted(self.folder.glob(".*.lock")):
+            key = path.name[1 : -len(".lock")]
+            with self.claim(key) as claimed:
+                if claimed:
+                    abandoned.append(key)
+        return abandoned
+
+    def _existing(self, key: str) -> Path:
+        path = self.path(key)
+        if not path.exists():
+            raise EmbeddingStoreError(
+                f"{self.folder} holds no embeddings of {key}; make them with: radclear embed"
+            )
+        return path
+
+    def _remove_leftovers(self, key: str) -> None:
+        """Only with the lock held: whoever was writing these is dead."""
+        for path in self.folder.glob(f".{key}.*.tmp"):
+            path.unlink(missing_ok=True)
+
+    def _replace(
+        self, key: str, feats: np.ndarray, coords: np.ndarray, attributes: Mapping[str, Any]
+    ) -> Path:
+        path = self.path(key)
+        if path.exists():
+            _open_to_read(path).close()  # a file that is not ours is not ours to replace
+        temporary = self.folder / f".{key}.{uuid.uuid4().hex}.tmp"
+        try:
+            with h5py.File(temporary, "x") as file:
+                for name, array in (("feats", feats), ("coords", coords)):
+                    file.create_dataset(name, data=array, fletcher32=True)
+                file.attrs.update(attributes)
+            _sync(temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync(self.folder)
+        return path
+
+
+def _as_float32(array: torch.Tensor | np.ndarray) -> np.ndarray:
+    if hasattr(array, "detach"):  # a tensor, on whatever device and of whatever precision
+        array = array.detach().cpu().float().numpy()
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _check_arrays(key: str, feats: np.ndarray, coords: np.ndarray) -> None:
+    if feats.ndim != 2 or feats.size == 0 or coords.shape != (len(feats), 3):
+        raise EmbeddingStoreError(
+            f"{key}: feats have shape {list(feats.shape)} and coords {list(coords.shape)}; expected "
+            "(instances, width) and (instances, 3)"
+        )
+    if not (np.isfinite(feats).all() and np.isfinite(coords).all()):
+        bad = int((~np.isfinite(feats)).any(axis=1).sum())
+        raise EmbeddingStoreError(
+            f"{key}: {bad} of {len(feats)} embeddings are not finite; try precision float32 and check the "
+            "weights"
+        )
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _damaged(path: Path, error: Exception) -> EmbeddingStoreError:
+    return EmbeddingStoreError(
+        f"{path} is damaged ({str(error).splitlines()[0]}); it is never replaced unasked: delete it and run "
+        "radclear embed again"
+    )
+
+
+def _open_to_read(path: Path) -> h5py.File:
+    """The file, checked to be one of the store's; visible files never change, so reading needs no lock."""
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if isinstance(error, PermissionError | IsADirectoryError):
+            raise EmbeddingStoreError(f"{path} cannot be read: {error}") from error
+        raise _damaged(path, error) from error
+    try:
+        lacking = [name for name in ("feats", "coords") if name not in file]
+        lacking += [name for name in REQUIRED_ATTRIBUTES if name not in file.attrs]
+        if lacking:
+            raise EmbeddingStoreError(
+                f"{path} was not written by radclear: it lacks {', '.join(lacking)}; use another folder for "
+                "the store, or move the file away"
+            )
+    except (RuntimeError, OSError, KeyError) as error:
+        file.close()
+        raise _damaged(path, error) from error
+    except EmbeddingStoreError:
+        file.close()
+        raise
+    return file
