@@ -201,9 +201,9 @@ def _paint_lesion(
         if radius > 16 and rng.random() < 0.5:
             core = hu - 35
     elif plan.site == "soft_tissue":
-        hu = around(92, 10) if organ == "muscle" else around(60, 12)
+        hu = around(110, 10) if organ == "muscle" else around(70, 12)
         if radius > 8:
-            core = 28.0
+            core = 22.0
     else:  # abdomen and pelvis
         hu = around(112, 10)
         if radius > 12:

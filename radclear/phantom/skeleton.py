@@ -79,7 +79,9 @@ def _draw_spine(canvas: Canvas, tissues: Tissues) -> None:
     body = np.maximum(body, 1.5 - canal)
     canvas.paint(region, body, tissues.disc, organ="spine")
     bone = np.maximum(body, np.abs(offset) - height / 2 + 3.0)
-    paint_bone(canvas, region, bone, tissues, "spine", cortex_mm=2.0)
+    canvas.paint(region, bone, 0.62 * tissues.cortical, organ="spine")
+    # End plates are thin against a slice: the cortex is drawn around the body, not above and below.
+    canvas.paint(region, np.maximum(bone, body + 2), tissues.cancellous, edge_mm=2.0)
 
     # Neural arch: ring, transverse and spinous processes; open at the level of the disc.
     arch = np.maximum(ellipse(region.x, canal_y, 16.0, 13.5), -canal)
