@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pydicom.dataset import Dataset
-
 from radclear.ct.errors import CTInputError
 from radclear.ct.header import SliceHeader, build_header
 from radclear.ct.parse import PixelLocation
-from radclear.ct.tags import Tags, bad, label
+from radclear.ct.tags import Elements, Tags, bad, label
 
 MOST_FRAMES = 100_000
 #: The macros that carry attributes which single-frame CT has at the top level.
@@ -22,7 +20,7 @@ _MACROS = (
 _NOT_SLICES = ("LOCALIZER", "SCOUT")
 
 
-def frame_headers(data_set: Dataset, pixels: PixelLocation, index: int) -> list[SliceHeader]:
+def frame_headers(data_set: Elements, pixels: PixelLocation, index: int) -> list[SliceHeader]:
     """Split an enhanced CT file into its frames.
 
     Args:
@@ -63,6 +61,6 @@ def frame_headers(data_set: Dataset, pixels: PixelLocation, index: int) -> list[
     return headers
 
 
-def _macros(item: Dataset) -> list[Dataset]:
+def _macros(item: Elements) -> list[Elements]:
     tags = Tags(item)
     return [macro for keyword in _MACROS for macro in tags.items(keyword)[:1]]

@@ -7,17 +7,17 @@ import warnings
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
+from pydicom.filereader import data_element_generator
 
 from radclear.ct.codecs import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from radclear.ct.errors import CTInputError
 from radclear.ct.sources import ByteSource, InflatedSource, inflate
-from radclear.ct.tags import WANTED
+from radclear.ct.tags import WANTED, Elements
 
 _TRANSFER_SYNTAX = 0x00020010
 _PIXEL_DATA = 0x7FE00010
 _OTHER_PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
+_ALL_PIXELS = frozenset({_PIXEL_DATA, *_OTHER_PIXELS})
 UNDEFINED_LENGTH = 0xFFFFFFFF
 
 
@@ -52,7 +52,7 @@ class _StopAtPixels:
         self.found: tuple[int, int, int, str] | None = None
 
     def __call__(self, tag: int, vr: str | None, length: int) -> bool:
-        if tag != _PIXEL_DATA and tag not in _OTHER_PIXELS:
+        if tag not in _ALL_PIXELS:
             return False
         self.found = (int(tag), self._stream.tell(), length, vr or "")
         return True
@@ -72,7 +72,7 @@ def _bare_data_set(start: bytes) -> bool:
     return group == 8 and element <= 0x60 and (start[4:6].isalpha() or start[6:8] == b"\0\0")
 
 
-def parse(source: ByteSource, *, cap_bytes: int) -> tuple[Dataset, PixelLocation | None]:
+def parse(source: ByteSource, *, cap_bytes: int) -> tuple[Elements, PixelLocation | None]:
     """Read the wanted attributes of one file.
 
     Args:
@@ -101,7 +101,7 @@ def parse(source: ByteSource, *, cap_bytes: int) -> tuple[Dataset, PixelLocation
         raise CTInputError("unreadable", f"a DICOM header is damaged ({type(error).__name__})") from error
 
 
-def _parse(source: ByteSource, stream: BinaryIO, cap_bytes: int) -> tuple[Dataset, PixelLocation | None]:
+def _parse(source: ByteSource, stream: BinaryIO, cap_bytes: int) -> tuple[Elements, PixelLocation | None]:
     start = stream.read(132)
     if start[128:132] == b"DICM":
         syntax = _transfer_syntax(stream)
@@ -121,8 +121,8 @@ def _parse(source: ByteSource, stream: BinaryIO, cap_bytes: int) -> tuple[Datase
 
 def _transfer_syntax(stream: BinaryIO) -> str:
     """Read the meta information; afterwards the stream stands at the data set."""
-    meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-    element = meta.get_item(_TRANSFER_SYNTAX) if _TRANSFER_SYNTAX in meta else None
+    meta = data_element_generator(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    element = {int(element.tag): element for element in meta}.get(_TRANSFER_SYNTAX)
     if element is None or not element.value:
         raise CTInputError(
             "missing_tag", "TransferSyntaxUID (0002,0010) is missing. Export the series with it."
@@ -133,11 +133,15 @@ def _transfer_syntax(stream: BinaryIO) -> str:
 
 def _parse_data_set(
     source: ByteSource, stream: BinaryIO, syntax: str
-) -> tuple[Dataset, PixelLocation | None]:
+) -> tuple[Elements, PixelLocation | None]:
     stop = _StopAtPixels(stream)
-    data_set = read_dataset(
-        stream, syntax == IMPLICIT_LITTLE, syntax != EXPLICIT_BIG, stop_when=stop, specific_tags=WANTED
+    start = stream.tell()
+    explicit = stream.read(6)[4:].isalpha()  # some writers announce explicit and write implicit
+    stream.seek(start)
+    generator = data_element_generator(
+        stream, not explicit, syntax != EXPLICIT_BIG, stop_when=stop, specific_tags=WANTED
     )
+    data_set = {int(element.tag): element for element in generator}
     if stop.found is None:
         return data_set, None
     tag, offset, length, vr = stop.found

@@ -169,16 +169,12 @@ def to_hounsfield(stored: np.ndarray, header: SliceHeader, *, out: np.ndarray) -
         header: how it is stored and rescaled.
         out: (rows, columns) int16 view to write to.
     """
+    stored = stored if stored.flags.writeable else stored.copy()
     values = _unpack(stored, header)
     slope, intercept = header.slope, header.intercept
     whole = slope == 1 and float(intercept).is_integer() and -32768 <= intercept <= 32767
     if whole and values.itemsize == 2 and _harmless_padding(header):
-        limits = np.iinfo(values.dtype)
-        lowest = int(np.clip(AIR_HU - int(intercept), limits.min, limits.max))
-        highest = int(np.clip(HIGHEST_HU - int(intercept), limits.min, limits.max))
-        clipped = np.clip(values, lowest, highest, out=values if values.flags.writeable else None)
-        # The sum fits into int16, so arithmetic modulo 2^16 gives it exactly.
-        np.add(clipped.view(np.int16), np.int16(int(intercept)), out=out)
+        _add_intercept(values, int(intercept), out)
         return
     hu = values.astype(np.float64) * slope + intercept
     if header.padding is not None:
@@ -186,6 +182,16 @@ def to_hounsfield(stored: np.ndarray, header: SliceHeader, *, out: np.ndarray) -
         if not AIR_HU <= padding_hu <= DENSEST_HU:
             hu[_raw(stored, header) == header.padding] = AIR_HU
     out[...] = np.clip(np.rint(hu), AIR_HU, HIGHEST_HU)
+
+
+def _add_intercept(values: np.ndarray, intercept: int, out: np.ndarray) -> None:
+    """Clip in stored values, then add; the sum fits into int16, so arithmetic modulo 2^16 gives it exactly."""
+    lowest, highest = int(values.min()), int(values.max())
+    if lowest + intercept < AIR_HU:
+        np.maximum(values, values.dtype.type(AIR_HU - intercept), out=values)
+    if highest + intercept > HIGHEST_HU:
+        np.minimum(values, values.dtype.type(HIGHEST_HU - intercept), out=values)
+    np.add(values.view(np.int16), np.int16(intercept), out=out)
 
 
 def _harmless_padding(header: SliceHeader) -> bool:
@@ -211,5 +217,7 @@ def _unpack(stored: np.ndarray, header: SliceHeader) -> np.ndarray:
     values = stored.view(kind)
     if stored_bits == bits:
         return values
+    if not header.signed and high_bit == stored_bits - 1:
+        return np.bitwise_and(values, values.dtype.type((1 << stored_bits) - 1))
     values = np.left_shift(values, bits - 1 - high_bit)
     return np.right_shift(values, bits - stored_bits, out=values)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
@@ -59,9 +60,11 @@ _KEYWORDS = {
     "PerFrameFunctionalGroupsSequence": 0x52009230,
     "ExtendedOffsetTable": 0x7FE00001,
 }
-TAGS: dict[str, BaseTag] = {keyword: Tag(number) for keyword, number in _KEYWORDS.items()}
 #: What pydicom is asked to read; everything else is skipped, so no name, id or date is ever held.
-WANTED: list[BaseTag] = list(TAGS.values())
+WANTED: list[BaseTag] = [Tag(number) for number in _KEYWORDS.values()]
+
+#: Attributes as parsed, by tag number.
+Elements = dict[int, RawDataElement | DataElement]
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -83,20 +86,20 @@ def bad(keyword: str, expected: str) -> CTInputError:
 class Tags:
     """Attributes of one image: of the file, or of one frame with its functional groups laid over the file."""
 
-    __slots__ = ("_datasets",)
+    __slots__ = ("_layers",)
 
-    def __init__(self, *datasets: Dataset) -> None:
+    def __init__(self, *layers: Elements) -> None:
         """
         Args:
-            datasets: looked through in this order, the first that has an attribute wins.
+            layers: looked through in this order, the first that has an attribute wins.
         """
-        self._datasets = datasets
+        self._layers = layers
 
     def _value(self, keyword: str) -> tuple[object, bool]:
-        tag = TAGS[keyword]
-        for dataset in self._datasets:
-            if tag in dataset:
-                element = dataset.get_item(tag)
+        tag = _KEYWORDS[keyword]
+        for layer in self._layers:
+            element = layer.get(tag)
+            if element is not None:
                 return element.value, getattr(element, "is_little_endian", True)
         return None, True
 
@@ -203,10 +206,12 @@ class Tags:
             raise CTInputError("missing_tag", f"{label(keyword)} is missing. Export the series with it.")
         return number
 
-    def items(self, keyword: str) -> list[Dataset]:
+    def items(self, keyword: str) -> list[Elements]:
         """The items of a sequence, empty where absent."""
-        for dataset in self._datasets:
-            if TAGS[keyword] in dataset:
-                value = dataset[TAGS[keyword]].value
-                return list(value) if value else []
+        tag = Tag(_KEYWORDS[keyword])
+        for layer in self._layers:
+            element = layer.get(int(tag))
+            if element is not None:
+                items = Dataset({tag: element})[tag].value or []
+                return [{int(inner): item.get_item(inner) for inner in item.keys()} for item in items]
         return []
