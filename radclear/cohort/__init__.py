@@ -11,14 +11,14 @@ _HOMES = {
     "EmbedReport": "embed",
     "embed_studies": "embed",
     "LabelTable": "labels",
-    "LabelTableError": "labels",
+    "LabelTableError": "label_rows",
     "LabelledStudy": "labels",
     "class_weight": "labels",
     "pos_weight": "labels",
-    "EmbeddedStudy": "store",
+    "EmbeddedStudy": "embedded_study",
     "EmbeddingStore": "store",
-    "EmbeddingStoreError": "store",
-    "instance_coords": "store",
+    "EmbeddingStoreError": "embedded_study",
+    "instance_coords": "embedded_study",
 }
 __all__ = sorted(_HOMES)
 

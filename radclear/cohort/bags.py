@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from radclear.cohort.embedded_study import EmbeddedStudy, EmbeddingStoreError, encode_attribute
 from radclear.cohort.labels import LabelTable
-from radclear.cohort.store import EmbeddedStudy, EmbeddingStore, EmbeddingStoreError, encode_attribute
+from radclear.cohort.store import EmbeddingStore
 
 SAME_FOR_ALL = ("encoder", "weight_sha256", "windows", "image_size")
 

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from radclear.backbones import embed_slices, resolve_precision
-from radclear.cohort.store import EmbeddingStore, EmbeddingStoreError, instance_coords
+from radclear.cohort.embedded_study import EmbeddingStoreError, instance_coords
+from radclear.cohort.store import EmbeddingStore
 from radclear.ct import DEFAULT_WINDOWS, StudySource, Window, read_study, slice_stack
 from radclear.errors import RadclearError
 
@@ -171,7 +172,7 @@ def embed_studies(
     embedder = _Embedder(backbone, store, tuple(windows), device, precision, batch_size, policy, provenance)
     report = EmbedReport(names={source.key: source.name for source in sources})
     store.clean()
-    left = list(sources)
+    left = _without_name_clashes(sources, report)
     for wait in (False, True):  # first what is free, then what other processes were working on
         busy = []
         with closing(_read_ahead(embedder.load, left, wait)) as studies:
@@ -205,6 +206,18 @@ def _enter(report: EmbedReport, loaded: _Loaded) -> None:
     else:
         logger.warning("%s (%s): %s", key, loaded.source.name, loaded.reason)
         report.failed.append((key, loaded.reason))
+
+
+def _without_name_clashes(sources: Sequence[StudySource], report: EmbedReport) -> list[StudySource]:
+    """Sources of which no two would be written to one file; the others are entered as failed."""
+    first: dict[str, StudySource] = {}
+    for source in sources:
+        if first.setdefault(source.key, source).path != source.path:
+            reason = (
+                f"two studies are called {source.name!r}: embed the folder above them, or into two stores"
+            )
+            _enter(report, _Loaded(source, outcome="failed", reason=reason))
+    return [source for source in sources if first[source.key].path == source.path]
 
 
 def _read_ahead(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,21 +11,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from radclear.aggregation import check_kind
+from radclear.cohort.label_rows import (
+    KEY_COLUMNS,
+    MISSING,
+    LabelTableError,
+    check_rows,
+    columns_or_values,
+    multiclass_label,
+    multilabel_label,
+    read_rows,
+)
 from radclear.ct import study_key
-from radclear.errors import RadclearError
 
 if TYPE_CHECKING:
     from radclear.cohort.store import EmbeddingStore
 
 logger = logging.getLogger(__name__)
-
-KEY_COLUMNS = ("study", "patient", "split")
-MISSING = {"", "na", "nan", "n/a", "none", "null"}
-YES_NO = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
-
-
-class LabelTableError(RadclearError):
-    """A label table that would train or evaluate something else than it says."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ class LabelTable:
         """
         path = Path(path)
         check_kind(kind)
-        wanted = _wanted(classes, kind, column)
+        wanted = columns_or_values(classes, kind, column)
         names = tuple(wanted)
-        rows = _read_rows(
+        rows = read_rows(
             path, required=(*KEY_COLUMNS, *(wanted.values() if kind == "multilabel" else [column]))
         )
-        _check_rows(path, rows)
+        check_rows(path, rows)
         meaning = {value: i for i, values in enumerate(wanted.values()) for value in values}
         studies, excluded = [], []
         for number, row in rows:
@@ -110,9 +110,9 @@ class LabelTable:
                 excluded.append((row["study"], "no split"))
                 continue
             if kind == "multilabel":
-                label, absent = _multilabel(path, number, row, wanted)
+                label, absent = multilabel_label(path, number, row, wanted)
             else:
-                label, absent = _multiclass(path, number, row[column], column, meaning)
+                label, absent = multiclass_label(path, number, row[column], column, meaning)
             if absent:
                 excluded.append((row["study"], f"no label in {absent}"))
                 continue
@@ -208,109 +208,3 @@ def pos_weight(table: LabelTable, split: str = "train") -> list[float]:
 def class_weight(table: LabelTable, split: str = "train") -> list[float]:
     """`table.class_weight(split)`, for configurations."""
     return table.class_weight(split)
-
-
-def _wanted(
-    classes: Mapping[str, str | Sequence[str]] | Sequence[str], kind: str, column: str | None
-) -> dict[str, str | tuple[str, ...]]:
-    """Class → its column (multilabel), or → the values that mean it (multiclass)."""
-    if isinstance(classes, str) or not classes:
-        raise LabelTableError(f"classes are {classes!r}; expected a list of names or a mapping")
-    if not isinstance(classes, Mapping):
-        if len(set(classes)) != len(classes):
-            raise LabelTableError(f"classes {list(classes)} name one twice")
-        classes = {name: name for name in classes}
-    if kind == "multilabel":
-        if column is not None or not all(isinstance(v, str) for v in classes.values()):
-            raise LabelTableError("a multilabel table has one column per class and no `column`")
-        return dict(classes)
-    if column is None or len(classes) < 2:
-        raise LabelTableError(
-            "a multiclass table needs `column`, the name of its label column, and two or more classes"
-        )
-    wanted = {name: (v,) if isinstance(v, str) else tuple(map(str, v)) for name, v in classes.items()}
-    values = [value for group in wanted.values() for value in group]
-    if len(set(values)) != len(values):
-        raise LabelTableError(f"one value of column {column!r} stands for two classes: {wanted}")
-    return wanted
-
-
-def _read_rows(path: Path, *, required: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
-    """(line number, column → stripped text) of each row."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            found = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = found
-            rows = [
-                (
-                    reader.line_num,
-                    {name: (text or "").strip() for name, text in row.items() if name is not None},
-                )
-                for row in reader
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LabelTableError(f"label table {path} cannot be read: {error}") from error
-    if missing := [name for name in required if name not in found]:
-        raise LabelTableError(
-            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(found)}. Expected a "
-            "comma-separated table with study, patient, split and the labels"
-        )
-    if twice := sorted({name for name in found if found.count(name) > 1}):
-        raise LabelTableError(f"{path} has the columns {', '.join(twice)} twice")
-    return rows
-
-
-def _check_rows(path: Path, rows: Sequence[tuple[int, Mapping[str, str]]]) -> None:
-    """No study twice, no patient in two splits."""
-    seen: dict[str, int] = {}
-    splits: dict[str, tuple[str, int]] = {}
-    for number, row in rows:
-        study, patient, split = (row[name] for name in KEY_COLUMNS)
-        if not study or not patient:
-            raise LabelTableError(
-                f"{path}, line {number}: study {study!r} of patient {patient!r}; both are needed, the "
-                "patient to keep studies of one patient in one split"
-            )
-        if study in seen:
-            raise LabelTableError(
-                f"{path}: study {study!r} is in lines {seen[study]} and {number}; expected once"
-            )
-        seen[study] = number
-        if split.lower() in MISSING:
-            continue
-        before, line = splits.setdefault(patient, (split, number))
-        if before != split:
-            raise LabelTableError(
-                f"{path}: patient {patient!r} is in split {before!r} (line {line}) and in split {split!r} "
-                f"(line {number}); all studies of a patient belong in one split, or the evaluation is not "
-                "independent"
-            )
-
-
-def _multilabel(
-    path: Path, number: int, row: Mapping[str, str], wanted: Mapping[str, str]
-) -> tuple[tuple[float, ...], str]:
-    label = []
-    for column in wanted.values():
-        text = row[column].lower()
-        if text in MISSING:
-            return (), column
-        if text not in YES_NO:
-            raise LabelTableError(
-                f"{path}, line {number}: {column} is {row[column]!r}; expected 0, 1 or nothing"
-            )
-        label.append(YES_NO[text])
-    return tuple(label), ""
-
-
-def _multiclass(
-    path: Path, number: int, text: str, column: str, meaning: Mapping[str, int]
-) -> tuple[int, str]:
-    if text in meaning:
-        return meaning[text], ""
-    if text.lower() in MISSING:
-        return -1, column
-    raise LabelTableError(
-        f"{path}, line {number}: {column} is {text!r}; expected one of {', '.join(meaning)}, or nothing"
-    )

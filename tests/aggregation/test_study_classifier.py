@@ -119,9 +119,9 @@ def test_script_equals_eager(frozen, tmp_path):
 def test_every_family_scripts_as_a_study_classifier(name):
     torch.manual_seed(0)
     backbone = build(name)
-    model = StudyClassifier(backbone, AttentionMIL(backbone.embedding_dim, 3), chunk_size=2).eval()
+    model = StudyClassifier(backbone, AttentionMIL(backbone.embedding_dim, 3), chunk_size=1).eval()
     side = backbone.image_size
-    x = torch.rand(1, 2, 2, side, side)
+    x = torch.rand(1, 1, 2, side, side)
     torch.testing.assert_close(torch.jit.script(model)(x), model(x), rtol=1e-4, atol=1e-5)
 
 

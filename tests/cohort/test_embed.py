@@ -212,6 +212,16 @@ def test_a_study_named_twice_is_embedded_once(store, reads):
     assert report.done == report.skipped == keys("a") and reads == ["a"]
 
 
+def test_two_studies_of_one_name_do_not_overwrite_each_other(store, reads):
+    one, other = (StudySource("ct", Path(folder) / "a", study_key("ct"), folder) for folder in "xy")
+    report = embed_studies(
+        [one, other], TinyBackbone(), store, weight_sha256="w", encoder="tiny", precision="float32"
+    )
+    assert report.done == keys("ct") and reads == ["a"]
+    assert report.failed[0][0] == study_key("ct") and "two studies are called 'ct'" in report.failed[0][1]
+    assert store.has(study_key("ct"), fingerprint="x")
+
+
 def test_nothing_to_do(store):
     report = embed_studies([], TinyBackbone(), store, weight_sha256="w", encoder="tiny")
     assert report.done == report.skipped == report.failed == []

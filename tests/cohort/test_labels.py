@@ -126,6 +126,8 @@ def test_studies_without_embeddings_are_excluded(table, tmp_path):
         (ROWS, stages(classes={"early": ["I", "II"], "late": ["II", "III"]}), "stands for two classes"),
         (ROWS, stages(classes=["I", "I"]), "name one twice"),
         (ROWS, {"classes": []}, "expected a list of names"),
+        (ROWS + "s6, the second,p6,test,0,0,I\n", {}, "line 7 has not 6 fields"),
+        (ROWS + "s6,p6,test,0\n", {}, "line 7 has not 6 fields"),
         ("", {}, "none of 0 rows"),
         ("s1,p1,train,,,\n", {}, "none of 1 rows has a split and labels"),
     ],
