@@ -3,8 +3,9 @@
 //   d_t = softplus(z_t + bias)      h_t = exp(d_t A) h_{t-1} + d_t B_t u_t      y_t = C_t h_t + D u_t
 //
 // The four orders walk the same image: 0 row by row, 1 column by column, 2 and 3 the same backwards. Nothing
-// is reordered in memory: the walk is index arithmetic, and each order adds its y into the pixel it came from.
-// Sixteen neighbouring channels are one vector; the states of such a block live in registers.
+// is reordered in memory: the walk is index arithmetic, and each order adds its y to the pixel it came from.
+// Neighbouring channels are one vector, as wide as the processor's; the states of such a block stay in its
+// registers.
 //
 // Legend: B batch, L = height * width pixels, C channels, N states, S steps between two saved states.
 // Arrays, float32, dense unless said otherwise:
@@ -25,13 +26,20 @@
 
 namespace {
 
-constexpr int LANES = 16;        // channels per vector: 64 bytes, one AVX-512 register
+#if defined(__AVX512F__)
+constexpr int LANES = 16;  // channels per vector: one register
+#elif defined(__AVX__)
+constexpr int LANES = 8;
+#else
+constexpr int LANES = 4;
+#endif
+constexpr int VECTOR_BYTES = LANES * sizeof(float);
 constexpr int64_t S = 32;        // steps per chunk; CHUNK in orders.py
 constexpr int MAX_STATES = 256;  // MAX_STATES in c_kernel.py
 
-typedef float Vec __attribute__((vector_size(64)));
-typedef int32_t IntVec __attribute__((vector_size(64)));
-typedef float UnalignedVec __attribute__((vector_size(64), aligned(4), may_alias));
+typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef int32_t IntVec __attribute__((vector_size(VECTOR_BYTES)));
+typedef float UnalignedVec __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
 
 struct Shape {
   int64_t batch, height, width, channels, states;
@@ -46,7 +54,7 @@ struct Shape {
 INLINE Vec all(float value) { return value - (Vec){}; }
 INLINE Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 
-// A full block loads 16 channels; the last block pads with zeros where C is no multiple of 16.
+// A full block loads LANES channels; the last block pads with zeros where C is no multiple of LANES.
 template <bool FULL>
 INLINE Vec load(const float* p, int lanes) {
   if (FULL) return *(const UnalignedVec*)p;
@@ -64,15 +72,12 @@ INLINE void store(float* p, Vec v, int lanes) {
 }
 
 INLINE float sum_of_lanes(Vec v) {
-  typedef float Half __attribute__((vector_size(32)));
-  typedef float Quarter __attribute__((vector_size(16)));
-  Half halves[2];
-  memcpy(halves, &v, sizeof v);
-  const Half h = halves[0] + halves[1];
-  Quarter quarters[2];
-  memcpy(quarters, &h, sizeof h);
-  const Quarter q = quarters[0] + quarters[1];
-  return (q[0] + q[1]) + (q[2] + q[3]);
+  typedef float Four __attribute__((vector_size(16)));
+  Four parts[LANES / 4];
+  memcpy(parts, &v, sizeof v);
+  Four sum = parts[0];
+  for (int i = 1; i < LANES / 4; i++) sum += parts[i];
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 // 2^p for p <= 0: nearest integer, polynomial on [-1/2, 1/2] (relative error 7.5e-8), exponent added.
@@ -163,7 +168,8 @@ INLINE void load_rates(const float* A, int64_t states, int lanes, Vec* rates) {
 
 template <int N, bool FULL>
 INLINE void forward_block(const Shape& shape, int64_t b, int64_t c, const float* x, const float* z,
-                          const float* bc, const float* A, const float* D, const float* bias, float* y, float* saved) {
+                          const float* bc, const float* A, const float* D, const float* bias, float* y,
+                          float* saved) {
   const int64_t L = shape.pixels(), C = shape.channels, states = N ? N : shape.states;
   const int lanes = FULL ? LANES : (int)(C - c);
   Vec h[N ? N : MAX_STATES], rates[N ? N : MAX_STATES];
@@ -350,7 +356,8 @@ int backward_task(const Shape& shape, int64_t task, const float* x, const float*
 // Both return 0, or 1 when the shape is not supported, or 2 when there was no memory.
 // `numbers` holds the fields of Shape in their order; `saved` may be null in the forward.
 extern "C" int ss2d_forward(const int64_t* numbers, int threads, const float* x, const float* z,
-                            const float* bc, const float* A, const float* D, const float* bias, float* y, float* saved) {
+                            const float* bc, const float* A, const float* D, const float* bias, float* y,
+                            float* saved) {
   Shape shape;
   memcpy(&shape, numbers, sizeof shape);
   if (shape.states < 1 || shape.states > MAX_STATES) return 1;
@@ -362,7 +369,8 @@ extern "C" int ss2d_forward(const int64_t* numbers, int threads, const float* x,
 
 extern "C" int ss2d_backward(const int64_t* numbers, int threads, const float* x, const float* z,
                              const float* bc, const float* A, const float* D, const float* bias,
-                             const float* dy, const float* saved, float* dx, float* dz, float* dbc, float* dA, float* dD, float* dbias) {
+                             const float* dy, const float* saved, float* dx, float* dz, float* dbc, float* dA,
+                             float* dD, float* dbias) {
   Shape shape;
   memcpy(&shape, numbers, sizeof shape);
   if (shape.states < 1 || shape.states > MAX_STATES) return 1;

@@ -1,0 +1,122 @@
+"""Compiling the kernel: once, safely, and with whatever flags the compiler takes."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from oracle import naive_scan_2d, relative_error, scan_inputs, with_gradients
+
+from radclear.backbones.scan import c_kernel, compiler
+
+needs_compiler = pytest.mark.skipif(compiler.find_compiler() is None, reason="no C++ compiler on PATH")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "radclear" / "scan"
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    source = tmp_path / "tiny.cpp"
+    source.write_text('extern "C" int answer() { return 42; }\n')
+    return source
+
+
+@needs_compiler
+def test_two_processes_share_one_cache(in_new_process, tmp_path):
+    code = """
+from radclear.backbones.scan import c_kernel
+c_kernel.prepare("cpu")
+print(c_kernel._library._name)
+"""
+    processes = [in_new_process(code, XDG_CACHE_HOME=str(tmp_path), RADCLEAR_SCAN=None) for _ in range(2)]
+    results = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], results
+    names = {output.strip() for output, _ in results}
+    assert names == {
+        str(path) for path in (tmp_path / "radclear" / "scan").iterdir()
+    }  # one file, no leftovers
+
+
+@needs_compiler
+def test_second_use_does_not_compile(cache, tiny, monkeypatch):
+    command = compiler.find_compiler()
+    assert compiler.cached_library(tiny, command) is None
+    path = compiler.compile_library(tiny, command)
+    assert compiler.cached_library(tiny, command) == path
+    assert compiler.cached_library(tiny, None) == path  # a machine that lost its compiler keeps its kernel
+    tiny.write_text(tiny.read_text() + "// changed\n")
+    assert compiler.cached_library(tiny, command) is None
+
+
+@needs_compiler
+@pytest.mark.parametrize("missing", (("-fopenmp",), ("-march=native",), ("-fopenmp", "-march=native")))
+def test_flags_that_a_compiler_refuses_are_dropped(cache, tiny, tmp_path, missing, caplog):
+    picky = tmp_path / "picky"
+    refusals = "".join(
+        f'case "$*" in *{flag}*) echo "unknown {flag}" >&2; exit 1;; esac\n' for flag in missing
+    )
+    picky.write_text(f'#!/bin/sh\n{refusals}exec {compiler.find_compiler()[0]} "$@"\n')
+    picky.chmod(0o755)
+    with caplog.at_level(logging.INFO, "radclear"):
+        assert compiler.compile_library(tiny, [str(picky)]).is_file()
+    assert f"unknown {missing[0]}" in caplog.text
+    assert ("compiled without OpenMP" in caplog.text) == ("-fopenmp" in missing)
+
+
+@needs_compiler
+def test_what_does_not_compile_is_an_error_with_the_compilers_words(cache, tiny):
+    tiny.write_text("this is not C++\n")
+    with pytest.raises(compiler.CompileError, match="cannot compile tiny.cpp: .*error"):
+        compiler.compile_library(tiny, compiler.find_compiler())
+    assert list(cache.iterdir()) == []
+
+
+@needs_compiler
+def test_cache_that_cannot_be_written(tiny, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(compiler.CompileError, match="set XDG_CACHE_HOME to a folder that can"):
+        compiler.compile_library(tiny, compiler.find_compiler())
+
+
+@needs_compiler
+def test_damaged_library_is_compiled_again(cache, tiny, monkeypatch):
+    monkeypatch.setattr(c_kernel, "SOURCE", tiny)
+    monkeypatch.setattr(c_kernel, "_open", lambda path: __import__("ctypes").CDLL(str(path)))
+    path = compiler.compile_library(tiny, compiler.find_compiler())
+    path.unlink()
+    path.write_bytes(b"half a file")
+    assert c_kernel._load().answer() == 42
+
+
+def test_wanted_compiler_comes_from_the_environment(monkeypatch, tmp_path):
+    own = tmp_path / "own"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    monkeypatch.setenv("CXX", f"{own} -m64")
+    assert compiler.find_compiler() == [str(own), "-m64"]
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert compiler.find_compiler() is None
+
+
+@needs_compiler
+def test_portable_vector_code_equals_the_loop(cache, monkeypatch):
+    """The kernel without the instructions of this machine: what it is on other ones."""
+    monkeypatch.setattr(compiler, "OPTIONAL_FLAGS", ((),))
+    library = c_kernel._open(compiler.compile_library(c_kernel.SOURCE, compiler.find_compiler()))
+    monkeypatch.setattr(c_kernel, "_library", library)
+    inputs = scan_inputs(batch=1, height=5, width=8, channels=18, states=4)
+    grad_y = torch.ones_like(inputs[0])
+    expected, expected_gradients = with_gradients(naive_scan_2d, [t.double() for t in inputs], 5, 8, grad_y)
+    y, saved = c_kernel.forward(*inputs, 5, 8, True)
+    assert relative_error(y, expected) <= 1e-6
+    for gradient, wanted in zip(
+        c_kernel.backward(grad_y, *inputs, saved, 5, 8), expected_gradients, strict=True
+    ):
+        assert relative_error(gradient, wanted) <= 1e-5
