@@ -185,7 +185,8 @@ def to_hounsfield(stored: np.ndarray, header: SliceHeader, *, out: np.ndarray) -
 
 
 def _add_intercept(values: np.ndarray, intercept: int, out: np.ndarray) -> None:
-    """Clip in stored values, then add; the sum fits into int16, so arithmetic modulo 2^16 gives it exactly."""
+    """Clip in stored values, then add; the sum fits into int16, so arithmetic modulo 2^16 gives it
+    exactly."""
     lowest, highest = int(values.min()), int(values.max())
     if lowest + intercept < AIR_HU:
         np.maximum(values, values.dtype.type(AIR_HU - intercept), out=values)

@@ -23,7 +23,8 @@ MARKS = {"right": 101, "left": 202, "anterior": 303, "posterior": 404, "head": 5
 
 
 def torso(shape: Sequence[int] = (6, 32, 32), *, seed: int = 0) -> np.ndarray:
-    """(z, y, x) int16 HU: a body of soft tissue with two lungs in air, and noise, so that no two slices are alike."""
+    """(z, y, x) int16 HU: a body of soft tissue with two lungs in air, and noise, so that no two slices are
+    alike."""
     n_z, n_y, n_x = shape
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[-1 : 1 : n_y * 1j, -1 : 1 : n_x * 1j]
@@ -35,7 +36,8 @@ def torso(shape: Sequence[int] = (6, 32, 32), *, seed: int = 0) -> np.ndarray:
 
 
 def marked_phantom() -> tuple[np.ndarray, tuple[float, float, float], np.ndarray]:
-    """A canonical volume with one mark per direction: (z, y, x) HU, spacing (x, y, z) in mm, LPS of the first voxel."""
+    """A canonical volume with one mark per direction: (z, y, x) HU, spacing (x, y, z) in mm, LPS of the first
+    voxel."""
     hu = torso((33, 36, 40))
     middle_z, middle_y, middle_x = (slice(n // 2 - 2, n // 2 + 2) for n in hu.shape)
     ends = {
