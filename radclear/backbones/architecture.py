@@ -54,8 +54,8 @@ def _shape(shapes: Shapes, *candidates: tuple[str, int]) -> tuple[int, ...]:
         for key, shape in shapes.items():
             if re.fullmatch(pattern, key) and len(shape) == dimensions:
                 return shape
-    missing = [pattern.replace("\\", "") for pattern, _ in candidates]
-    raise BackboneCheckpointError("the checkpoint lacks the keys that tell its size", missing=missing)
+    missing = dict.fromkeys(pattern.replace(r"\d+", "0").replace("\\", "") for pattern, _ in candidates)
+    raise BackboneCheckpointError("the checkpoint lacks the keys that tell its size", missing=list(missing))
 
 
 def _norm_width(shapes: Shapes, block: str) -> int:
