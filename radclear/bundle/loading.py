@@ -54,14 +54,9 @@ class LoadedBundle:
         image_size: side of a slice after resizing, in pixels.
     """
 
-    def __init__(
-        self, bundle_root: str | Path, *, expected_role: str, windows: Sequence[Window], image_size: int
-    ) -> None:
+    def __init__(self, bundle_root: str | Path, *, windows: Sequence[Window], image_size: int) -> None:
         self.path = Path(bundle_root).resolve()
         metadata = read_metadata(self.path)
-        found = role(metadata, self.path)
-        if found != expected_role:
-            raise BundleError(f"{self.path} is a {found} bundle, expected a {expected_role} bundle")
         self.name: str = metadata.get("name", self.path.name)
         self.version: str = metadata["version"]
         self.intended_use: str = metadata.get("intended_use", "")
@@ -113,7 +108,7 @@ class BackboneBundle(LoadedBundle):
         Raises:
             BundleError: the folder is no backbone bundle, or its weights do not fit the network.
         """
-        super().__init__(bundle_root, expected_role="backbone", windows=windows, image_size=image_size)
+        super().__init__(bundle_root, windows=windows, image_size=image_size)
         state_dict, self.weights_sha256 = read_weights(self.path)
         try:
             backbone.load_state_dict(state_dict, strict=True)
@@ -165,7 +160,7 @@ class Head(LoadedBundle):
         Raises:
             BundleError: the folder is no head bundle, or has no weights for this backbone.
         """
-        super().__init__(bundle_root, expected_role="head", windows=windows, image_size=image_size)
+        super().__init__(bundle_root, windows=windows, image_size=image_size)
         if kind not in ("multilabel", "multiclass"):
             raise BundleError(f"{self.name}: kind is {kind!r}, expected 'multilabel' or 'multiclass'")
         file_name = weights_for_backbone(
@@ -288,16 +283,18 @@ def config_parser(path: str | Path, overrides: Mapping[str, Any], *, name: str =
     return ConfigParser(config)
 
 
-def _instantiate(path: str | Path, key: str, overrides: Mapping[str, Any]) -> Any:
-    """Build one item of the inference config; our own errors come out as they were raised."""
-    role(read_metadata(path), path)
+def _instantiate(path: str | Path, expected_role: str, overrides: Mapping[str, Any]) -> Any:
+    """Build the inference config's item that is called like the bundle's role; our errors stay ours."""
+    found = role(read_metadata(path), path)
+    if found != expected_role:
+        raise BundleError(f"{path} is a {found} bundle, expected a {expected_role} bundle")
     parser = config_parser(path, overrides)
-    if key not in parser:
+    if expected_role not in parser:
         raise BundleError(
-            f"{path}: configs/inference.json has no item {key!r}; is it the right kind of bundle?"
+            f"{path}: configs/inference.json has no item {expected_role!r}; restore the original"
         )
     try:
-        return parser.get_parsed_content(key)
+        return parser.get_parsed_content(expected_role)
     except Exception as error:
         raise own_error(error) or error from None
 

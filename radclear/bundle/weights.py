@@ -128,7 +128,7 @@ def _checked_content(root: Path, file_name: str) -> tuple[bytes, dict[str, Any]]
         content = file.read_bytes()
     except OSError as error:
         fetch = (
-            f"run: python -m monai.bundle download_large_files --bundle_path {root}"
+            f"run (needs pyyaml): python -m monai.bundle download_large_files --bundle_path {root}"
             if any(root.glob("large_files.*"))
             else "download the bundle again, or train it with its configs/train.json"
         )

@@ -1,0 +1,193 @@
+"""Heads are trained on stored embeddings, keep their best weights, and answer as evaluated."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from bundle_fixtures import HEADS, run_config
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from radclear.bundle import BestWeights, load_backbone_bundle, load_head, read_metadata
+from radclear.bundle.training import fit_temperature, operating_points
+from radclear.cohort import EmbeddingStore, instance_coords
+from radclear.ct import study_key
+from radclear.phantom import DISEASE_CLASSES, STAGE_CLASSES
+
+DEPTH = 6
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
+
+
+@pytest.fixture(scope="module")
+def cohort(bundles, tmp_path_factory):
+    """Forty bags in which one slice carries a mark per class; that slice is annotated."""
+    folder = tmp_path_factory.mktemp("cohort")
+    backbone = load_backbone_bundle(bundles / "lecl_gated_cnn")
+    store = EmbeddingStore(folder / "embeddings")
+    generator = np.random.default_rng(0)
+    rows, boxes = [], []
+    for number in range(40):
+        name = f"study-{number:02d}"
+        feats = generator.normal(size=(2 * DEPTH, backbone.embedding_dim)).astype(np.float32)
+        diseases = generator.integers(0, 2, len(DISEASE_CLASSES))
+        stage = int(generator.integers(len(STAGE_CLASSES)))
+        marked = int(generator.integers(DEPTH))
+        for window in range(2):
+            feats[2 * marked + window, : len(diseases)] += 12 * diseases
+            feats[2 * marked + window, 10 + stage] += 12
+        attributes = {
+            "encoder": backbone.backbone.name,
+            "weight_sha256": backbone.weights_sha256,
+            "precision": "float32",
+            "windows": backbone.windows,
+            "image_size": backbone.image_size,
+            "series_hash": name,
+            "fingerprint": name,
+        }
+        store.write(study_key(name), feats, instance_coords(np.arange(DEPTH) * 5.0, 2), attributes)
+        split = "train" if number < 24 else "val" if number < 32 else "test"
+        labels = {f"disease_{c}": int(v) for c, v in zip(DISEASE_CLASSES, diseases, strict=True)}
+        rows.append({"study": name, "patient": name, "split": split, **labels, "stage": STAGE_CLASSES[stage]})
+        if diseases.any():
+            boxes.append({"study": name, "slice": marked, "kind": "nodule"})
+            boxes.append({"study": name, "slice": DEPTH + 1, "kind": "primary"})  # of the other tasks
+    for file, table in (("labels.csv", rows), ("boxes.csv", boxes)):
+        with (folder / file).open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(table[0]))
+            writer.writeheader()
+            writer.writerows(table)
+    return folder
+
+
+@pytest.mark.parametrize("name", HEADS[1:])
+def test_training_then_evaluation(name, bundles, cohort, tmp_path, clean_process):
+    source = bundles / name
+    before = (source / "configs" / "metadata.json").read_bytes()
+    inputs = {"embeddings": cohort / "embeddings", "labels": cohort / "labels.csv", "device": "cpu"}
+    trained = tmp_path / "trained"
+    workflow, code = run_config(
+        source / "configs" / "train.json",
+        workflow_type="train",
+        **inputs,
+        output_bundle=trained,
+        max_epochs=15,
+        learning_rate=0.003,
+        bags_per_batch=8,
+        patience=4,
+    )
+    assert code == 0
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    assert (source / "configs" / "metadata.json").read_bytes() == before
+
+    entry = read_metadata(trained)["radclear"]["weights"]["model.pt"]
+    assert entry["demonstration"] is True and entry["n_studies"] == {"train": 24, "validation": 8}
+    assert entry["backbone"]["name"] == "lecl_gated_cnn" and entry["temperature"] > 0
+    history = json.loads((trained / "models" / "model_training.json").read_text())
+    losses = [step["validation_loss"] for step in history]
+    assert min(losses) < 0.7 * losses[0]
+    assert len(losses) == 15 or len(losses) - 1 - int(np.argmin(losses)) == 4
+
+    _, code = run_config(
+        trained / "configs" / "evaluate.json",
+        **inputs,
+        boxes=cohort / "boxes.csv",
+        output_dir=tmp_path / "out",
+    )
+    assert code == 0
+    head = load_head(trained)
+    metrics = json.loads((tmp_path / "out" / f"{head.task}_metrics.json").read_text())
+    with (tmp_path / "out" / f"{head.task}_predictions.csv").open() as file:
+        predictions = list(csv.DictReader(file))
+    assert len(predictions) == metrics["n_studies"] == 8
+    first = head.classes[0]
+    truth = [
+        row[f"label_{first}"] == "1" if head.kind == "multilabel" else row["label"] == first
+        for row in predictions
+    ]
+    scores = [float(row[f"probability_{first}"]) for row in predictions]
+    assert metrics["auroc"][first] == pytest.approx(roc_auc_score(truth, scores))
+    assert metrics["macro_auroc"] > 0.8
+    if head.task == "lung_disease":
+        assert metrics["key_slices"]["hit_rate"] >= 0.8
+
+    # the probabilities of the table are those of the loaded head
+    store = EmbeddingStore(cohort / "embeddings")
+    feats = store.read(study_key(predictions[0]["study"])).feats
+    with torch.inference_mode():
+        expected = head.probabilities(head.aggregator.eval()(feats.unsqueeze(0), None))[0]
+    found = [float(predictions[0][f"probability_{name}"]) for name in head.classes]
+    assert found == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_embeddings_of_another_backbone_are_refused(bundles, cohort, tmp_path, clean_process):
+    with pytest.raises(RuntimeError) as caught:
+        run_config(
+            bundles / HEADS[1] / "configs" / "train.json",
+            workflow_type="train",
+            embeddings=cohort / "embeddings",
+            labels=cohort / "labels.csv",
+            output_bundle=tmp_path / "trained",
+            backbone_bundle="../lecl_vit",
+        )
+    messages, error = "", caught.value
+    while error is not None:
+        messages, error = messages + str(error), error.__cause__
+    assert "weight_sha256" in messages and "one backbone" in messages
+
+
+@pytest.mark.parametrize("config", ["train", "evaluate"])
+def test_missing_tables_end_with_exit_code_2(config, bundles, tmp_path, capsys, clean_process):
+    _, code = run_config(
+        bundles / HEADS[0] / "configs" / f"{config}.json", embeddings=tmp_path, labels=tmp_path / "no.csv"
+    )
+    assert code == 2
+    assert "no.csv does not exist" in capsys.readouterr().err
+
+
+def test_kept_weights_are_a_copy_of_the_best():
+    class State:
+        output: dict = {}
+
+    class Engine:
+        state = State()
+
+    network = nn.Linear(1, 1, bias=False)
+    best = BestWeights(network, nn.MSELoss())
+    for weight in (3.0, 1.0, 2.0, 5.0):  # the target is 1, so the second is the best
+        network.weight.data.fill_(weight)
+        Engine.state.output = {"pred": network(torch.ones(4, 1)), "label": torch.ones(4, 1)}
+        best._batches.clear()
+        best._collect(Engine)
+        best._judge(Engine)
+    assert best.best == 2 and best.validations_without_gain == 2
+    assert best.state_dict["weight"].item() == 1.0 and network.weight.item() == 5.0
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "multiclass"])
+@pytest.mark.parametrize("true_temperature", [0.5, 1.0, 4.0])
+def test_temperature_is_found_again(kind, true_temperature):
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(5_000, 3, generator=generator)
+    if kind == "multilabel":
+        labels = (torch.rand(logits.shape, generator=generator) < logits.sigmoid()).float()
+    else:
+        labels = torch.multinomial(logits.softmax(dim=1), 1, generator=generator).squeeze(1)
+    found = fit_temperature(logits * true_temperature, labels, kind=kind)
+    assert found == pytest.approx(true_temperature, rel=0.1)
+
+
+def test_operating_points_separate_what_can_be_separated():
+    probabilities = torch.tensor([[0.1, 0.2, 0.5], [0.4, 0.9, 0.5], [0.6, 0.3, 0.5], [0.9, 0.8, 0.5]])
+    labels = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
+    points = operating_points(probabilities, labels, ["a", "b", "always"])
+    assert points["a"] == pytest.approx(0.5) and points["b"] == pytest.approx(0.55)
+    assert points["always"] is None
+    assert not any(math.isnan(point) for point in points.values() if point is not None)

@@ -1,0 +1,201 @@
+"""Weights are tensors, are what the metadata says, and fit head and backbone, or nothing is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from bundle_fixtures import HEADS
+
+from radclear.bundle import (
+    BundleError,
+    WeightsError,
+    backbone_entry,
+    check_bundle,
+    load_backbone_bundle,
+    load_head,
+    read_metadata,
+    read_weights,
+    seed_weights,
+    store_weights,
+)
+
+HEAD = HEADS[1]
+PROVENANCE = {"demonstration": True, "training": "For a test."}
+
+
+@pytest.fixture
+def own(bundles, tmp_path):
+    """A head and two backbones to write into."""
+    for name in (HEAD, "lecl_gated_cnn", "lecl_vit"):
+        shutil.copytree(bundles / name, tmp_path / name)
+    return tmp_path
+
+
+def test_stored_weights_come_back_and_equal_weights_are_equal_bytes(own):
+    root = own / "lecl_vit"
+    state_dict, _ = read_weights(root)
+    first = store_weights(root, state_dict, provenance=PROVENANCE)
+    content = (root / "models" / "model.pt").read_bytes()
+    second = store_weights(root, dict(state_dict), provenance=PROVENANCE)
+    assert first == second and (root / "models" / "model.pt").read_bytes() == content
+    loaded, sha256 = read_weights(root)
+    assert sha256 == first == read_metadata(root)["radclear"]["weights"]["model.pt"]["sha256"]
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state_dict.items())
+
+
+def test_half_precision_storage_rounds_and_halves(own):
+    root = own / "lecl_vit"
+    state_dict, _ = read_weights(root)
+    size = (root / "models" / "model.pt").stat().st_size
+    store_weights(root, state_dict, provenance=PROVENANCE, dtype="float16")
+    assert (root / "models" / "model.pt").stat().st_size < 0.6 * size
+    loaded, _ = read_weights(root)
+    for name, tensor in state_dict.items():
+        assert loaded[name].dtype == tensor.dtype
+        torch.testing.assert_close(loaded[name], tensor, rtol=1e-3, atol=1e-4)
+    load_backbone_bundle(root)
+
+
+def test_one_changed_byte_is_refused_everywhere(own):
+    file = own / "lecl_gated_cnn" / "models" / "model.pt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    for load in (
+        lambda: read_weights(own / "lecl_gated_cnn"),
+        lambda: load_backbone_bundle(own / "lecl_gated_cnn"),
+        lambda: load_head(own / HEAD),
+        lambda: check_bundle(own / HEAD, backbone_bundle="../lecl_gated_cnn"),
+    ):
+        with pytest.raises(WeightsError, match="damaged or was replaced"):
+            load()
+
+
+def test_pickled_objects_are_refused(own):
+    import hashlib
+    import os
+
+    class Evil:
+        def __reduce__(self):
+            return os.system, ("exit 1",)
+
+    root = own / "lecl_vit"
+    torch.save({"weight": Evil()}, root / "models" / "model.pt")
+    metadata = read_metadata(root)
+    digest = hashlib.sha256((root / "models" / "model.pt").read_bytes()).hexdigest()
+    metadata["radclear"]["weights"]["model.pt"]["sha256"] = digest
+    (root / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(WeightsError, match="something else than tensors"):
+        read_weights(root)
+
+
+def test_missing_weights_say_how_to_get_them(own):
+    (own / "lecl_vit" / "models" / "model.pt").unlink()
+    with pytest.raises(WeightsError, match="train it|download"):
+        load_backbone_bundle(own / "lecl_vit")
+
+
+@pytest.mark.parametrize(
+    ("state_dict", "provenance", "found"),
+    [
+        ({}, PROVENANCE, "not empty"),
+        ({"a": 1}, PROVENANCE, "expected a tensor"),
+        ({"a": torch.zeros(1)}, {"training": "x"}, "demonstration"),
+        ({"a": torch.zeros(1)}, {"demonstration": True}, "training"),
+    ],
+)
+def test_weights_are_stored_only_with_a_statement(own, state_dict, provenance, found):
+    with pytest.raises(WeightsError, match=found):
+        store_weights(own / "lecl_vit", state_dict, provenance=provenance)
+
+
+def test_weights_of_another_shape_or_name_are_refused(own):
+    root = own / "lecl_vit"
+    state_dict, _ = read_weights(root)
+    name = next(iter(state_dict))
+    broken = {**state_dict, "extra": torch.zeros(1)}
+    broken.pop(name)
+    store_weights(root, broken, provenance=PROVENANCE)
+    with pytest.raises(WeightsError, match="do not fit"):
+        load_backbone_bundle(root)
+    network = load_head(own / HEAD).network
+    head_weights, _ = read_weights(own / HEAD)
+    with pytest.raises(WeightsError, match="extra"):
+        network.load_state_dict({**head_weights, "aggregator.extra": torch.zeros(1)}, strict=False)
+    first = next(iter(head_weights))
+    with pytest.raises(WeightsError, match=first):
+        network.load_state_dict({**head_weights, first: torch.zeros(1)})
+
+
+def test_head_file_holds_the_aggregator_only(own):
+    state_dict, _ = read_weights(own / HEAD)
+    assert all(name.startswith("aggregator.") for name in state_dict)
+    network = load_head(own / HEAD).network
+    store_weights(
+        own / HEAD,
+        network.state_dict(),
+        provenance={**PROVENANCE, "backbone": backbone_entry(own / "lecl_gated_cnn")},
+    )
+    again, _ = read_weights(own / HEAD)
+    assert again.keys() == state_dict.keys()
+
+
+def test_head_is_refused_on_a_backbone_it_was_not_trained_on_until_it_is(own):
+    with pytest.raises(WeightsError) as caught:
+        load_head(own / HEAD, backbone_bundle=own / "lecl_vit")
+    message = str(caught.value)
+    assert (
+        "trained on lecl_gated_cnn" in message and "train.json" in message and "--backbone_bundle" in message
+    )
+    seed_weights(own / HEAD, seed=3, backbone_bundle=own / "lecl_vit")
+    assert (own / HEAD / "models" / "model_lecl_vit.pt").is_file()
+    on_vit, on_cnn = load_head(own / HEAD, backbone_bundle=own / "lecl_vit"), load_head(own / HEAD)
+    assert on_vit.backbone.name == "lecl_vit" and on_cnn.backbone.name == "lecl_gated_cnn"
+    assert on_vit.weights_sha256 != on_cnn.weights_sha256
+
+
+def test_new_backbone_weights_make_old_heads_invalid(own):
+    seed_weights(own / "lecl_gated_cnn", seed=99)
+    with pytest.raises(WeightsError, match="has no weights for backbone lecl_gated_cnn"):
+        load_head(own / HEAD)
+
+
+def test_head_and_backbone_are_not_interchangeable(own):
+    with pytest.raises(BundleError, match="backbone"):
+        load_head(own / "lecl_vit")
+    with pytest.raises(BundleError):
+        load_backbone_bundle(own / HEAD)
+
+
+def test_demonstration_of_the_backbone_is_one_of_the_head(own):
+    state_dict, _ = read_weights(own / HEAD)
+    entry = backbone_entry(own / "lecl_gated_cnn")
+    honest = {"demonstration": False, "training": "On patients.", "backbone": entry}
+    store_weights(own / HEAD, state_dict, provenance=honest)
+    assert read_metadata(own / HEAD)["demonstration"] is False
+    assert load_head(own / HEAD).demonstration is True
+
+
+def test_configs_of_a_bundle_are_checked_before_they_run(own):
+    file = own / HEAD / "configs" / "inference.json"
+    config = json.loads(file.read_text())
+    config["device"] = "$__import__('os').getcwd()"
+    file.write_text(json.dumps(config))
+    with pytest.raises(Exception, match="member of a package"):
+        load_head(own / HEAD)
+
+
+def test_config_hash_follows_what_changes_answers_only(own):
+    before = load_head(own / HEAD).config_sha256
+    file = own / HEAD / "configs" / "inference.json"
+    config = json.loads(file.read_text())
+    config["backbone_bundle"] = str(own / "lecl_gated_cnn")
+    config["output_dir"] = "elsewhere"
+    file.write_text(json.dumps(config))
+    assert load_head(own / HEAD).config_sha256 == before
+    config["windows"][0]["level_hu"] = 50
+    file.write_text(json.dumps(config))
+    assert load_head(own / HEAD).config_sha256 != before
