@@ -28,8 +28,9 @@ def measure_core(
     states: int = 16,
     batch: int = 1,
     repeats: int = 5,
+    threads: int | None = 1,
     tiers: tuple[str, ...] = ("c", "numba", "slab"),
-) -> dict[str, dict]:
+) -> dict[str, int | dict]:
     """Time the core with each tier and with the naive loop, repeats interleaved, minima compared.
 
     Args:
@@ -39,9 +40,12 @@ def measure_core(
         states: N.
         batch: B.
         repeats: runs of each; every run of the loop is a few hundred times a run of the fastest tier.
+        threads: of torch during the measurement; None leaves them as they are. One thread compares the code;
+            with more, a busy machine is measured too: each of the slab's many small steps waits for all.
         tiers: CPU tiers to measure.
 
     Returns:
+        ``threads``: as used.
         ``ratio``: tier -> times faster than the naive loop.
         ``milliseconds``: tier or "naive" -> shortest run.
         ``relative_error``: tier -> largest difference to the naive loop over its largest value.
@@ -59,16 +63,16 @@ def measure_core(
             continue
         cores[name] = lambda forward=module.forward: _core(forward, x, *weights, height, width)
 
-    seconds = dict.fromkeys(cores, float("inf"))
-    with torch.inference_mode():
-        results = {name: core() for name, core in cores.items()}  # also warms every tier up
-        for _ in range(repeats):
-            for name, core in cores.items():
-                start = time.perf_counter()
-                core()
-                seconds[name] = min(seconds[name], time.perf_counter() - start)
+    threads_before = torch.get_num_threads()
+    threads = threads or threads_before
+    torch.set_num_threads(threads)
+    try:
+        results, seconds = _run_in_turns(cores, repeats)
+    finally:
+        torch.set_num_threads(threads_before)
     naive = results.pop("naive")
     return {
+        "threads": threads,
         "ratio": {name: seconds["naive"] / seconds[name] for name in results},
         "milliseconds": {name: 1000 * value for name, value in seconds.items()},
         "relative_error": {
@@ -77,6 +81,21 @@ def measure_core(
         },
         "unavailable": unavailable,
     }
+
+
+@torch.inference_mode()
+def _run_in_turns(
+    cores: dict[str, Callable[[], Tensor]], repeats: int
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Result and shortest time in seconds of each."""
+    results = {name: core() for name, core in cores.items()}  # also warms every tier up
+    seconds = dict.fromkeys(cores, float("inf"))
+    for _ in range(repeats):
+        for name, core in cores.items():
+            start = time.perf_counter()
+            core()
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return results, seconds
 
 
 def _random_core(batch: int, height: int, width: int, channels: int, states: int) -> tuple[Tensor, tuple]:
