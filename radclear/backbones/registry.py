@@ -63,8 +63,8 @@ CONFIGS: dict[str, Config] = {
     "mambaout_small": GatedCNNConfig((96, 192, 384, 576), (3, 4, 27, 3)),
     "mambaout_base": GatedCNNConfig((128, 256, 512, 768), (3, 4, 27, 3)),
     "vit_nano": ViTConfig(192, 4, conv_stem=True),
-    "vssm_nano": dataclasses.replace(_vmamba(32, 3, 1.0), depths=(1, 1, 3, 1)),
-    "mambaout_nano": GatedCNNConfig((24, 48, 96, 192), (1, 1, 3, 1)),
+    "vssm_nano": dataclasses.replace(_vmamba(32, 3, 1.0), depths=(1, 1, 3, 1), mlp_ratio=2.0),
+    "mambaout_nano": GatedCNNConfig((24, 48, 120, 240), (1, 1, 3, 1)),
 }
 
 

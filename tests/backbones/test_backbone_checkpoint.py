@@ -88,7 +88,7 @@ def test_loaded_weights_are_float32_copies():
     backbone = load_backbone(state)
     with torch.no_grad():
         backbone.norm.weight.add_(1)
-    assert torch.equal(state["norm.weight"], torch.ones(192))
+    assert torch.equal(state["norm.weight"], torch.ones(240))
 
 
 def test_sizes_that_nobody_published_are_inferred():
@@ -186,9 +186,9 @@ def test_an_additional_key_is_named(name, extra):
 
 def test_wrong_shapes_are_named_with_both_shapes():
     state = small_state("mambaout_nano")
-    state["stages.2.1.fc2.weight"] = torch.zeros(96, 255)
+    state["stages.2.1.fc2.weight"] = torch.zeros(120, 255)
     with pytest.raises(
-        BackboneCheckpointError, match=r"stages.2.1.fc2.weight is \(96, 255\), expected \(96, 256\)"
+        BackboneCheckpointError, match=r"stages.2.1.fc2.weight is \(120, 255\), expected \(120, 320\)"
     ):
         load_backbone(state)
 

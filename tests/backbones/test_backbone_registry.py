@@ -36,12 +36,12 @@ NANO = ("vit_nano", "vssm_nano", "mambaout_nano")
 @pytest.fixture(scope="module", params=NANO)
 def nano(request) -> torch.nn.Module:
     torch.manual_seed(0)
-    return build(request.param, image_size=96).eval()
+    return build(request.param, image_size=64).eval()
 
 
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
-    return torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
+    return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("name", names())
@@ -70,7 +70,7 @@ def test_torchscript_equals_eager(nano, images, tmp_path):
     assert (scripted.name, scripted.embedding_dim, scripted.image_size) == (
         nano.name,
         nano.embedding_dim,
-        96,
+        64,
     )
 
 
@@ -150,5 +150,5 @@ def test_flops_of_a_vit_by_hand():
 
 def test_counting_flops_leaves_the_backbone_alone(nano):
     before = nano.state_dict()
-    assert count_flops(nano, 96) == count_flops(nano) > 0
+    assert count_flops(nano, 64) == count_flops(nano) > 0
     assert all(value.device.type == "cpu" for value in before.values())
