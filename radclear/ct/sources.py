@@ -23,6 +23,19 @@ class ByteSource(Protocol):
         ...
 
 
+class _ClampedReader(io.BufferedReader):
+    """A file that never allocates more than it holds: a damaged length of 4 GB must not reserve 4 GB."""
+
+    def __init__(self, raw: io.FileIO, size: int) -> None:
+        super().__init__(raw)
+        self._size = size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
+            size = max(0, min(size, self._size - self.tell()))
+        return super().read(size)
+
+
 @dataclass(frozen=True)
 class FileSource:
     """A regular file.
@@ -41,7 +54,7 @@ class FileSource:
 
     def open(self) -> BinaryIO:
         """The file, opened for reading."""
-        return open(self.path, "rb")
+        return _ClampedReader(io.FileIO(self.path), self.size)
 
 
 @dataclass(frozen=True)

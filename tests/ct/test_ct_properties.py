@@ -93,6 +93,8 @@ def check_against_files(study, folder: Path) -> None:
 
 def _agrees(study, k: int, tags) -> bool:
     try:
+        tags.SamplesPerPixel = 1  # pydicom insists on these two, grey pixels imply them
+        tags.HighBit = tags.BitsStored - 1 if tags.get("HighBit") in (None, "") else tags.HighBit
         position, orientation = (
             np.array(tags[t].value, float) for t in ("ImagePositionPatient", "ImageOrientationPatient")
         )
