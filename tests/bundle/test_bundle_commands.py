@@ -115,7 +115,7 @@ def test_head_runs_from_any_folder_and_goes_on_after_a_broken_study(bundles, stu
         ({"dataset_dir": "nowhere"}, "nowhere does not exist"),
     ],
 )
-def test_wrong_usage_is_one_sentence_and_exit_code_2(
+def test_wrong_usage_ends_with_code_2(
     overrides, found, bundles, studies, tmp_path, capsys, clean_process, monkeypatch
 ):
     import torch

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
 
 @pytest.fixture(scope="module")
 def cohort(bundles, tmp_path_factory):
-    """Forty bags in which one slice carries a mark per class; that slice is annotated."""
+    """Forty bags in which one annotated slice carries the diseases' marks, and all slices the stage's."""
     folder = tmp_path_factory.mktemp("cohort")
     backbone = load_backbone_bundle(bundles / "lecl_gated_cnn")
     store = EmbeddingStore(folder / "embeddings")
@@ -39,9 +39,9 @@ def cohort(bundles, tmp_path_factory):
         diseases = generator.integers(0, 2, len(DISEASE_CLASSES))
         stage = int(generator.integers(len(STAGE_CLASSES)))
         marked = int(generator.integers(DEPTH))
+        feats[:, 10 + stage] += 4
         for window in range(2):
             feats[2 * marked + window, : len(diseases)] += 12 * diseases
-            feats[2 * marked + window, 10 + stage] += 12
         attributes = {
             "encoder": backbone.backbone.name,
             "weight_sha256": backbone.weights_sha256,

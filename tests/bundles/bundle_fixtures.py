@@ -36,13 +36,18 @@ def bundles(tmp_path_factory) -> Path:
 
 @cache
 def _written_studies(folder: Path) -> Path:
+    from pydicom import dcmread
+
     from radclear.phantom import make_phantom, write_dicom
 
     for number in range(2):
-        write_dicom(make_phantom(number, n_slices=24, size=64), folder / f"DOE^JANE_{number}")
+        study = folder / f"DOE^JANE_{number}"
+        write_dicom(make_phantom(number, n_slices=24, size=64), study)
+        by_height = sorted(study.glob("*.dcm"), key=lambda file: dcmread(file).ImagePositionPatient[2])
+        for file in (*by_height[:10], *by_height[18:]):
+            file.unlink()  # eight slices do
     (folder / "ROE^RICHARD").mkdir()
-    source = sorted((folder / "DOE^JANE_0").glob("*.dcm"))[0]
-    (folder / "ROE^RICHARD" / "broken.dcm").write_bytes(source.read_bytes()[:1500])
+    (folder / "ROE^RICHARD" / "broken.dcm").write_bytes(by_height[12].read_bytes()[:1500])
     return folder
 
 

@@ -186,7 +186,7 @@ def test_backbone_metadata_states_the_embedding_length(name):
 
 
 def test_bundle_as_monai_label_uses_it(bundles, studies):
-    # MONAI Label reads the config without the metadata, sets bundle_root and device, and applies the parts by hand.
+    # MONAI Label reads the config without the metadata, sets root and device, and applies the parts by hand.
     root = bundles / HEADS[1]
     parser = ConfigParser()
     parser.read_config(str(root / "configs" / "inference.json"))
