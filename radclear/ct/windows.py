@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 8
 _FIRST_HU = -32768
+#: Just above one half, so that exact halves round up in spite of the rounding of float32.
+_ROUND_UP = 0.5 + 2**-14
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,37 @@ def apply_window(hu: np.ndarray, window: Window) -> np.ndarray:
     return np.take(_table(window), np.asarray(hu, np.int16).view(np.uint16))
 
 
+def _linear(hu: np.ndarray, window: Window, scratch: np.ndarray, out: np.ndarray) -> None:
+    """The window as one multiplication and addition in float32; ``_linear_is_exact`` says where that is
+    right."""
+    slope = 255 / window.width_hu
+    np.copyto(scratch, hu)
+    np.multiply(scratch, np.float32(slope), out=scratch)
+    np.add(scratch, np.float32(_ROUND_UP - window.floor_hu * slope), out=scratch)
+    np.clip(scratch, np.float32(0), np.float32(255), out=scratch)
+    np.copyto(out, scratch, casting="unsafe")
+
+
+@lru_cache(maxsize=32)
+def _linear_is_exact(window: Window) -> bool:
+    """Whether float32 gives the tabulated grey level of every int16 value, as it does for all usual
+    windows."""
+    values = np.arange(_FIRST_HU, -_FIRST_HU).astype(np.int16)
+    grey = np.empty(values.shape, np.uint8)
+    _linear(values, window, np.empty(values.shape, np.float32), grey)
+    return bool(np.array_equal(grey, apply_window(values, window)))
+
+
+def _window_chunk(hu: np.ndarray, window: Window, scratch: np.ndarray, out: np.ndarray) -> None:
+    """``apply_window`` slice by slice into ``out``: twice as fast where float32 is exact, the table
+    elsewhere."""
+    for k in range(len(hu)):
+        if _linear_is_exact(window):
+            _linear(hu[k], window, scratch, out[k])
+        else:
+            out[k] = apply_window(hu[k], window)
+
+
 def slice_stack(
     study: Study, *, windows: Sequence[Window] = DEFAULT_WINDOWS, size: int = 224
 ) -> torch.Tensor:
@@ -114,13 +147,18 @@ def slice_stack(
     height, width = fitted_shape(rows * study.spacing_mm[1], columns * study.spacing_mm[0], size)
     top, left = (size - height) // 2, (size - width) // 2
     stack = torch.zeros((len(windows), n_slices, size, size), dtype=torch.uint8)
+    grey = np.empty((min(_CHUNK, n_slices), rows, columns), np.uint8)
+    scratch = np.empty((rows, columns), np.float32)
     for start in range(0, n_slices, _CHUNK):
         chunk = study.hu[start : start + _CHUNK]
         for w, window in enumerate(windows):
-            grey = torch.from_numpy(apply_window(chunk, window))[:, None]
+            _window_chunk(chunk, window, scratch, grey)
+            pictures = torch.from_numpy(grey[: len(chunk)])[:, None]
             if (height, width) != (rows, columns):
-                grey = torch.nn.functional.interpolate(grey, (height, width), mode="bilinear", antialias=True)
-            stack[w, start : start + _CHUNK, top : top + height, left : left + width] = grey[:, 0]
+                pictures = torch.nn.functional.interpolate(
+                    pictures, (height, width), mode="bilinear", antialias=True
+                )
+            stack[w, start : start + _CHUNK, top : top + height, left : left + width] = pictures[:, 0]
     return stack
 
 

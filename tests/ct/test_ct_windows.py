@@ -88,6 +88,13 @@ def test_the_aspect_ratio_in_millimetres_is_kept(shape, spacing, fitted):
     assert abs(top - (64 - fitted[0] - top)) <= 1, "centred"
 
 
+@pytest.mark.parametrize("window", [ABDOMEN, LUNG, Window("narrow", 40, 1), Window("odd", 35.5, 81)])
+def test_the_stack_holds_the_exact_window(window):
+    hu = np.arange(-2048, 2048).astype(np.int16).reshape(1, 64, 64)
+    stack = slice_stack(study(hu), windows=(window,), size=64)
+    np.testing.assert_array_equal(stack[0].numpy(), apply_window(hu, window))
+
+
 def test_windows_can_be_chosen_and_read_only_volumes_used():
     hu = torso((3, 64, 64))
     hu.setflags(write=False)
