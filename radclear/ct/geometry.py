@@ -12,16 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from radclear.ct.axes import Axes, canonical_affine, centre_z_mm, nearest_axes, oblique_findings
+from radclear.ct.axes import Axes, canonical_affine, centre_z_mm, nearest_axes
 from radclear.ct.errors import CTInputError
-from radclear.ct.header import SliceHeader
+from radclear.ct.irregularities import (
+    ROUNDING_MM,
+    angle_findings,
+    duplicate_findings,
+    measure_spacing,
+    mirrored,
+    order_findings,
+)
+from radclear.ct.records import SliceHeader
 from radclear.ct.study import Finding
 
-SPACING_TOLERANCE = 0.01
-#: Positions are written with a few decimals; differences below this are rounding.
-ROUNDING_MM = 0.01
-GAP_FACTOR = 1.5
-TILT_TOLERANCE_DEGREES = 0.5
 SMALLEST_SIDE_PIXELS = 32
 SMALLEST_SIDE_MM = 64.0
 
@@ -96,7 +99,7 @@ def solve(headers: Sequence[SliceHeader]) -> Grid:
     positions = np.array([h.position_mm for h in kept])
     along = positions @ normal
     findings: list[Finding] = []
-    spacing, even = _spacing(kept, along, findings)
+    spacing, even = measure_spacing(kept, along, findings)
     slant = _slant(positions, along, normal, kept[0])
     first = kept[0]
     row_direction = orientation[:3] / np.linalg.norm(orientation[:3])
@@ -114,7 +117,7 @@ def solve(headers: Sequence[SliceHeader]) -> Grid:
     ]:  # stack the other way round, so that the slice axis is never flipped
         kept, positions, steps = kept[::-1], positions[::-1], steps * [1, 1, -1]
         axes = nearest_axes(steps)
-        findings = _mirrored(findings, len(kept))
+        findings = mirrored(findings, len(kept))
     stored_shape = (first.columns, first.rows, len(kept))
     shape = tuple(stored_shape[axes.stored[k]] for k in (2, 1, 0))
     affine = canonical_affine(steps, positions[0], stored_shape, axes)
@@ -125,9 +128,9 @@ def solve(headers: Sequence[SliceHeader]) -> Grid:
         _require_volume(axes.plane(2), len(kept), shape, affine, findings, even)
         z_mm = centre_z_mm(affine, shape)
         findings = [Finding(f.code, f.severity, f.message) for f in findings]
-    findings += _duplicate_findings(kept, duplicates, axial=axes.plane(2) == "axial")
-    findings += _order_findings(kept, axial=axes.plane(2) == "axial")
-    findings += _angle_findings(kept, normal, slant, axes)
+    findings += duplicate_findings(kept, duplicates, axial=axes.plane(2) == "axial")
+    findings += order_findings(kept, axial=axes.plane(2) == "axial")
+    findings += angle_findings(kept, normal, slant, axes)
     return Grid(tuple(kept), duplicates, axes, shape, affine, z_mm, tuple(findings))
 
 
@@ -157,58 +160,6 @@ def _without_duplicates(
         group.append(int(i))
     close()
     return kept, tuple(duplicates)
-
-
-def _spacing(kept: list[SliceHeader], along: np.ndarray, findings: list[Finding]) -> tuple[float, bool]:
-    """Nominal spacing in mm and whether it holds everywhere; gaps and unevenness go to the findings."""
-    if len(kept) == 1:
-        if kept[0].thickness_mm is None:
-            findings.append(
-                Finding(
-                    "unknown_thickness",
-                    "warning",
-                    "one slice without SliceThickness: its depth is taken as 1 mm",
-                    (0,),
-                )
-            )
-        return kept[0].thickness_mm or 1.0, True
-    distances = np.diff(along)
-    nominal = float(np.median(distances))
-    tolerance = max(SPACING_TOLERANCE * nominal, ROUNDING_MM)
-    gaps = distances > GAP_FACTOR * nominal
-    for i in np.flatnonzero(gaps):
-        missing = max(1, round(float(distances[i]) / nominal) - 1)
-        findings.append(
-            Finding(
-                "gap",
-                "warning",
-                f"about {missing} slice{'s' * (missing > 1)} missing between two neighbours that are "
-                f"{distances[i]:.2f} mm apart (spacing {nominal:.2f} mm)",
-                (int(i), int(i) + 1),
-            )
-        )
-    uneven = np.flatnonzero((np.abs(distances - nominal) > tolerance) & ~gaps)
-    if len(uneven):
-        findings.append(
-            Finding(
-                "uneven_spacing",
-                "warning",
-                f"slice distances run from {distances[~gaps].min():.3f} to {distances[~gaps].max():.3f} mm, "
-                f"{len(uneven)} of them off the median of {nominal:.3f} mm by more than "
-                f"{SPACING_TOLERANCE:.0%}; z_mm holds the true positions",
-                tuple(int(i) for i in np.unique(np.concatenate([uneven, uneven + 1]))),
-            )
-        )
-    if gaps.any() or len(uneven):
-        return nominal, False
-    return float((along[-1] - along[0]) / (len(along) - 1)), True
-
-
-def _mirrored(findings: list[Finding], n_slices: int) -> list[Finding]:
-    return [
-        Finding(f.code, f.severity, f.message, tuple(sorted(n_slices - 1 - k for k in f.slices)))
-        for f in findings
-    ]
 
 
 def _slant(positions: np.ndarray, along: np.ndarray, normal: np.ndarray, first: SliceHeader) -> np.ndarray:
@@ -256,57 +207,4 @@ def not_axial(found: str) -> CTInputError:
         "not_axial",
         f"found {found}, which do not make axial slices of at least {SMALLEST_SIDE_PIXELS} pixels and "
         f"{SMALLEST_SIDE_MM:.0f} mm a side. An axial series is needed: export the axial series of this study",
-    )
-
-
-def _duplicate_findings(kept: Sequence[SliceHeader], duplicates: Sequence, *, axial: bool) -> list[Finding]:
-    if not duplicates:
-        return []
-    at = {id(header): k for k, header in enumerate(kept)}
-    slices = tuple(sorted({at[id(best)] for best, _ in duplicates}))
-    return [
-        Finding(
-            "duplicate",
-            "warning",
-            f"{len(duplicates)} slices share their position with another one; of each position the slice "
-            "with the lowest InstanceNumber, then SOPInstanceUID, was kept",
-            slices if axial else (),
-        )
-    ]
-
-
-def _order_findings(kept: Sequence[SliceHeader], *, axial: bool) -> list[Finding]:
-    if len(kept) < 2 or any(h.instance is None for h in kept):
-        return []
-    numbers = [(h.acquisition or 0, h.instance) for h in kept]
-    rising = np.array([before < after for before, after in zip(numbers[:-1], numbers[1:], strict=True)])
-    if rising.all() or len(set(numbers)) < len(numbers):
-        return []
-    if (~rising).all():
-        message = "instance numbers run against the canonical direction; slices were sorted by position"
-        return [Finding("reversed", "info", message)]
-    odd = np.flatnonzero(rising != (rising.sum() * 2 > len(rising))) + 1
-    message = (
-        f"instance numbers contradict the positions at {len(odd)} slices; slices were sorted by position"
-    )
-    return [Finding("instance_order", "warning", message, tuple(int(k) for k in odd) if axial else ())]
-
-
-def _angle_findings(
-    kept: Sequence[SliceHeader], normal: np.ndarray, slant: np.ndarray, axes: Axes
-) -> list[Finding]:
-    measured = float(np.degrees(np.arctan(np.linalg.norm(slant))))
-    stated = max((abs(h.tilt_degrees) for h in kept if h.tilt_degrees is not None), default=0.0)
-    across = axes.stored.index(2)
-    if measured > TILT_TOLERANCE_DEGREES:
-        message = f"the gantry is tilted by {measured:.1f} degrees; the affine holds the slant"
-        return [Finding("gantry_tilt", "warning", message)]
-    findings = []
-    if stated > TILT_TOLERANCE_DEGREES and abs(normal[across]) > np.cos(np.radians(TILT_TOLERANCE_DEGREES)):
-        message = (
-            f"GantryDetectorTilt (0018,1120) is {stated:.1f} degrees, but the slice positions show no tilt"
-        )
-        findings.append(Finding("gantry_tilt", "warning", message))
-    return findings + oblique_findings(
-        np.column_stack([kept[0].orientation[:3], kept[0].orientation[3:], normal]), axes
     )

@@ -1,13 +1,12 @@
-"""One image of a series as a validated record: what is needed to place it in the patient and to decode it."""
+"""One DICOM file to validated records; every missing or impossible attribute is named."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from radclear.ct.codecs import NATIVE
 from radclear.ct.errors import CTInputError
 from radclear.ct.parse import NotDicomError, PixelLocation, parse
+from radclear.ct.records import Broken, Rejected, SliceHeader
 from radclear.ct.sources import ByteSource
 from radclear.ct.tags import Tags, bad, label
 
@@ -21,85 +20,6 @@ _NOT_HOUNSFIELD = ("OD", "US_OD", "MGML", "PCT", "Z_EFF", "ED", "EDW", "HU_MOD")
 LARGEST_POSITION_MM = 1e5
 LARGEST_SPACING_MM = 50.0
 SMALLEST_SPACING_MM = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class SliceHeader:
-    """One slice: a single-frame file, or one frame of an enhanced CT file.
-
-    Attributes:
-        index: position of the file in the sorted listing.
-        frame: frame number from 0.
-        n_frames: frames in the file.
-        series_uid, study_uid, sop_uid: identifiers, validated.
-        series_number, acquisition, instance, temporal: order labels, None where absent.
-        image_type: ImageType, upper case.
-        rows, columns: in pixels.
-        orientation: direction of a row (x, y, z), then of a column, LPS.
-        position_mm: centre of the first pixel, LPS.
-        spacing_mm: (between rows, between columns).
-        thickness_mm: nominal slice thickness, None where absent.
-        tilt_degrees: what the scanner says about its gantry, None where absent.
-        bits_allocated, bits_stored, high_bit, signed: how a pixel is stored.
-        slope, intercept: stored value to Hounsfield units.
-        padding: stored value that stands for "no pixel", None where absent.
-        lossy: the image has been compressed with loss.
-        pixels: where the pixels are.
-    """
-
-    index: int
-    frame: int
-    n_frames: int
-    series_uid: str
-    study_uid: str
-    sop_uid: str
-    series_number: int | None
-    acquisition: int | None
-    instance: int | None
-    temporal: int | None
-    image_type: tuple[str, ...]
-    rows: int
-    columns: int
-    orientation: tuple[float, ...]
-    position_mm: tuple[float, ...]
-    spacing_mm: tuple[float, ...]
-    thickness_mm: float | None
-    tilt_degrees: float | None
-    bits_allocated: int
-    bits_stored: int
-    high_bit: int
-    signed: bool
-    slope: float
-    intercept: float
-    padding: int | None
-    lossy: bool
-    pixels: PixelLocation
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A file that is no CT slice, for a reason that is in order.
-
-    Attributes:
-        reason: ``"not_dicom"``, ``"other_modality"``, ``"localizer"`` or ``"not_an_image"``.
-        detail: the modality, where that is the reason.
-    """
-
-    reason: str
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """A file that should be a CT slice and cannot be used.
-
-    Attributes:
-        error: why.
-        series_uid: its series, empty where unknown.
-    """
-
-    error: CTInputError
-    series_uid: str = ""
 
 
 def read_header(source: ByteSource, index: int, *, cap_bytes: int) -> list[SliceHeader] | Rejected | Broken:
@@ -213,7 +133,6 @@ def build_header(
     spacing = tags.required_floats("PixelSpacing", 2, bound=LARGEST_SPACING_MM)
     if min(spacing) < SMALLEST_SPACING_MM:
         raise bad("PixelSpacing", f"two numbers of at least {SMALLEST_SPACING_MM} mm")
-    thickness = tags.floats("SliceThickness", 1, bound=1e4)
     tilt = tags.floats("GantryDetectorTilt", 1, bound=360)
     bits_allocated, bits_stored, high_bit, signed = _bits(tags)
     slope, intercept = _rescale(tags)
@@ -237,7 +156,7 @@ def build_header(
         orientation=_orientation(tags),
         position_mm=tags.required_floats("ImagePositionPatient", 3, bound=LARGEST_POSITION_MM),
         spacing_mm=spacing,
-        thickness_mm=abs(thickness[0]) or None if thickness else None,
+        thickness_mm=_thickness_mm(tags),
         tilt_degrees=tilt[0] if tilt else None,
         bits_allocated=bits_allocated,
         bits_stored=bits_stored,
@@ -253,6 +172,14 @@ def build_header(
 
 def _first(tags: Tags, *keywords: str) -> int | None:
     return next((number for number in map(tags.integer, keywords) if number is not None), None)
+
+
+def _thickness_mm(tags: Tags) -> float | None:
+    """SliceThickness where it is a sensible number; it only matters for a single slice."""
+    thickness = tags.floats("SliceThickness", 1, bound=1e4)
+    if thickness is None or not SMALLEST_SPACING_MM <= thickness[0] <= LARGEST_SPACING_MM:
+        return None
+    return thickness[0]
 
 
 def _check_photometric(tags: Tags) -> None:
@@ -304,8 +231,3 @@ def _rescale(tags: Tags) -> tuple[float, float]:
             "not_hounsfield", f"{label('RescaleType')} says that the values are not Hounsfield units (HU)"
         )
     return slope, intercept
-
-
-def encapsulated(header: SliceHeader) -> bool:
-    """Whether the pixels are compressed."""
-    return header.pixels.transfer_syntax not in NATIVE

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from radclear.ct.errors import CTInputError
-from radclear.ct.header import SliceHeader, build_header
+from radclear.ct.header import build_header
 from radclear.ct.parse import PixelLocation
+from radclear.ct.records import SliceHeader
 from radclear.ct.tags import Elements, Tags, bad, label
 
 MOST_FRAMES = 100_000

@@ -17,8 +17,8 @@ import numpy as np
 from radclear.ct.codecs import EXPLICIT_BIG, decode_frame, require_decoder
 from radclear.ct.encapsulation import frame_ranges
 from radclear.ct.errors import CTInputError
-from radclear.ct.header import SliceHeader, encapsulated
 from radclear.ct.parse import UNDEFINED_LENGTH
+from radclear.ct.records import SliceHeader
 from radclear.ct.sources import ByteSource
 
 AIR_HU = -1024
@@ -38,7 +38,7 @@ def check_decodable(headers: Sequence[SliceHeader]) -> None:
         require_decoder(syntax)
     for header in headers:
         pixels = header.pixels
-        if encapsulated(header):
+        if header.encapsulated:
             if pixels.length != UNDEFINED_LENGTH:
                 raise CTInputError(
                     "pixel_data", "PixelData (7FE0,0010) of a compressed file is not encapsulated"
@@ -76,7 +76,7 @@ def fill(volume: np.ndarray, headers: Sequence[SliceHeader]) -> None:
     files: dict[int, list[int]] = {}
     for k, header in enumerate(headers):
         files.setdefault(header.index, []).append(k)
-    if any(encapsulated(header) for header in headers) and len(files) > 1:
+    if any(header.encapsulated for header in headers) and len(files) > 1:
         with ThreadPoolExecutor(min(_DECODER_THREADS, os.cpu_count() or 1)) as pool:
             for _ in pool.map(lambda slices: _fill_file(volume, headers, slices, None), files.values()):
                 pass
@@ -89,7 +89,7 @@ def fill(volume: np.ndarray, headers: Sequence[SliceHeader]) -> None:
 def read_stored_bytes(header: SliceHeader) -> bytes:
     """The undecoded bytes of one slice, to tell whether two slices are the same."""
     with _opened(header.pixels.source) as stream:
-        if encapsulated(header):
+        if header.encapsulated:
             return next(_encoded_frames(stream, header, [header.frame]))
         stream.seek(header.pixels.offset + header.frame * _frame_bytes(header))
         return stream.read(_frame_bytes(header))
@@ -107,7 +107,7 @@ def _fill_file(
 ) -> bytearray | None:
     first = headers[slices[0]]
     with _opened(first.pixels.source) as stream:
-        if encapsulated(first):
+        if first.encapsulated:
             frames = [headers[k].frame for k in slices]
             for k, encoded in zip(slices, _encoded_frames(stream, first, frames), strict=True):
                 stored = decode_frame(

@@ -79,6 +79,8 @@ def _read_listing(
         raise CTInputError(
             "ambiguous_layout", f"{len(volumes)} volume files: name one of them, or use find_studies"
         )
+    if series is not None:
+        raise CTInputError("series_not_found", "a volume file has no SeriesInstanceUID to choose by")
     return _judged(_read_volume_file(path, volumes[0], cap_bytes), [], policy)
 
 

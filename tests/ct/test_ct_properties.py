@@ -21,6 +21,7 @@ import pytest
 from ct_synthetic import make_slices, marked_phantom, save, torso, turned, write_nifti
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_ct_multiframe import enhanced
 
 from radclear.ct import CTInputError, find_studies, read_study
 
@@ -201,6 +202,26 @@ def test_corrupted_bytes(which, edits, cut, insert):
             (folder / f"{k}.dcm").write_bytes(raw)
         attempt(folder)
         assert len(find_studies(folder)) == 1
+
+
+@cache
+def encoded_frames() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return save(enhanced(make_slices(torso((6, 32, 32)))), Path(folder) / "e.dcm").read_bytes()
+
+
+@QUICK
+@given(
+    edits=st.lists(st.tuples(st.integers(0, 4500), st.integers(0, 255)), min_size=1, max_size=12),
+    cut=st.none() | st.integers(0, 6000),
+)
+def test_corrupted_bytes_of_enhanced_files(edits, cut):
+    raw = bytearray(encoded_frames())
+    for at, byte in edits:
+        raw[at] = byte
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "e.dcm").write_bytes(raw[:cut])
+        attempt(Path(name))
 
 
 @QUICK

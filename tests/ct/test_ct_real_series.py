@@ -61,6 +61,20 @@ def test_uncompressed_pixels_are_those_of_pydicom(shared_data, name):
         np.testing.assert_allclose(tags.ImagePositionPatient[:2], corner[:2], atol=1e-6)
 
 
+def test_compressed_pixels_are_those_of_another_decoder(shared_data):
+    """libjpeg-turbo decodes in the library, liblj92 here."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    folder = shared_data / "midrc_ricord_1a" / "dicom" / "MIDRC-RICORD-1A-419639-001012"
+    study = read_study(folder)
+    for path in sorted(folder.rglob("*.dcm"))[::25]:
+        tags = pydicom.dcmread(path)
+        start = tags.PixelData.index(b"\xff\xd8")
+        stored = imagecodecs.ljpeg_decode(tags.PixelData[start:]).view(np.int16)
+        hu = stored * float(tags.RescaleSlope) + float(tags.RescaleIntercept)
+        k = study.sop_instance_uids.index(tags.SOPInstanceUID)
+        np.testing.assert_array_equal(study.hu[k], hu.clip(-1024, 32767))
+
+
 def test_the_tumour_lies_on_the_side_the_annotation_says(shared_data):
     """Patient left is image right: the annotated box and the study's x must agree."""
     study = read_study(shared_data / "lung_pet_ct_dx")

@@ -209,7 +209,9 @@ def test_several_volumes_in_one_folder_are_not_guessed_about(tmp_path):
         write_nifti(tmp_path / name, *turned(hu, spacing, origin, *PLAIN))
     refuse(tmp_path, "ambiguous_layout", "find_studies")
     (tmp_path / "b.nii").unlink()
+    (tmp_path / "labels.csv").write_text("study,patient\n" * 40)
     np.testing.assert_array_equal(read_study(tmp_path).hu, hu)
+    refuse(tmp_path, "series_not_found", "no SeriesInstanceUID", series="1.2.3")
 
 
 @pytest.mark.parametrize(
