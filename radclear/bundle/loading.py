@@ -164,7 +164,7 @@ class Head(LoadedBundle):
         if kind not in ("multilabel", "multiclass"):
             raise BundleError(f"{self.name}: kind is {kind!r}, expected 'multilabel' or 'multiclass'")
         file_name = weights_for_backbone(
-            self.path, name=backbone.name, weights_sha256=backbone.weights_sha256
+            self.path, backbone_path=backbone.path, weights_sha256=backbone.weights_sha256
         )
         state_dict, self.weights_sha256 = read_weights(self.path, file_name=file_name)
         network.load_state_dict(state_dict)

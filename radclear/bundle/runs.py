@@ -85,8 +85,8 @@ def check_bundle(bundle_root: str | Path, *, backbone_bundle: str | Path | None 
     if backbone_bundle is None:
         raise BundleError(f"{bundle_root} is a head and needs a backbone; name it with --backbone_bundle")
     backbone = find_backbone(bundle_root, backbone_bundle)
-    name = read_metadata(backbone).get("name", backbone.name)
-    file_name = weights_for_backbone(bundle_root, name=name, weights_sha256=verify_weights(backbone))
+    sha256 = verify_weights(backbone)
+    file_name = weights_for_backbone(bundle_root, backbone_path=backbone, weights_sha256=sha256)
     verify_weights(bundle_root, file_name=file_name)
 
 

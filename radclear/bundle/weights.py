@@ -168,12 +168,12 @@ def backbone_entry(bundle_dir: str | Path) -> dict[str, Any]:
     }
 
 
-def weights_for_backbone(bundle_dir: str | Path, *, name: str, weights_sha256: str) -> str:
+def weights_for_backbone(bundle_dir: str | Path, *, backbone_path: str | Path, weights_sha256: str) -> str:
     """The weight file of a head that was trained on a backbone's embeddings.
 
     Args:
         bundle_dir: the head's folder.
-        name: the backbone bundle's name, for the message.
+        backbone_path: the backbone bundle's folder, for the message.
         weights_sha256: sha256 of the backbone's weights.
 
     Raises:
@@ -185,6 +185,7 @@ def weights_for_backbone(bundle_dir: str | Path, *, name: str, weights_sha256: s
     for file_name, entry in entries.items():
         if entry.get("backbone", {}).get("weights_sha256") == weights_sha256:
             return file_name
+    name = read_metadata(backbone_path).get("name", Path(backbone_path).name)
     trained = ", ".join(
         f"{entry['backbone']['name']} (weights {entry['backbone']['weights_sha256'][:12]}…)"
         for entry in entries.values()
@@ -194,10 +195,10 @@ def weights_for_backbone(bundle_dir: str | Path, *, name: str, weights_sha256: s
         f"{root.name} has no weights for backbone {name} (weights {weights_sha256[:12]}…): "
         + (f"it was trained on {trained}. " if trained else "it was not trained yet. ")
         + "Train it on embeddings of this backbone: "
-        + f"radclear embed STUDIES --backbone-bundle {name} --output EMBEDDINGS, "
+        + f"radclear embed STUDIES --backbone-bundle {backbone_path} --output EMBEDDINGS, "
         f"then python -m monai.bundle run --config_file {root / 'configs' / 'train.json'} --embeddings "
         "EMBEDDINGS "
-        f"--labels LABELS.csv --backbone_bundle {name}"
+        f"--labels LABELS.csv --backbone_bundle {backbone_path}"
     )
 
 

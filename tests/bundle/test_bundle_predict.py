@@ -197,3 +197,14 @@ def test_usage_that_cannot_work_is_one_error(problem, tmp_path, heads, studies):
     with pytest.raises(BundleError):
         predict_folder(source, tmp_path / "out", [] if problem == "no heads" else heads)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+def test_gpu_answers_like_the_cpu(studies, bundles):
+    heads = [load_head(bundles / name, device="cuda") for name in HEADS]
+    found = predict_study(studies / "DOE^JANE_0", heads, device="cuda", precision="float32")
+    expected = predict_study(
+        studies / "DOE^JANE_0", [load_head(bundles / n) for n in HEADS], precision="float32"
+    )
+    for answer, other in zip(found.answers, expected.answers, strict=True):
+        assert answer.probabilities == pytest.approx(other.probabilities, abs=2e-3)

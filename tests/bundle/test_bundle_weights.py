@@ -147,6 +147,7 @@ def test_head_is_refused_on_a_backbone_it_was_not_trained_on_until_it_is(own):
     with pytest.raises(WeightsError) as caught:
         load_head(own / HEAD, backbone_bundle=own / "lecl_vit")
     message = str(caught.value)
+    assert f"--backbone_bundle {own / 'lecl_vit'}" in message
     assert (
         "trained on lecl_gated_cnn" in message and "train.json" in message and "--backbone_bundle" in message
     )
