@@ -5,54 +5,10 @@ from __future__ import annotations
 import imagecodecs
 import numpy as np
 import pytest
-from ct_synthetic import codes, make_slices, save, torso, write_series
-from pydicom.dataset import Dataset
+from ct_synthetic import ENHANCED, LEGACY, codes, enhanced, item, make_slices, save, torso, write_series
 from pydicom.encaps import encapsulate
 
 from radclear.ct import CTInputError, read_study
-
-ENHANCED, LEGACY = "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"
-_MOVED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "RescaleSlope")
-_MOVED += ("RescaleIntercept", "RescaleType", "InstanceNumber")
-
-
-def item(**tags) -> Dataset:
-    made = Dataset()
-    for keyword, value in tags.items():
-        setattr(made, keyword, value)
-    return made
-
-
-def enhanced(slices: list[Dataset], *, sop_class: str = ENHANCED) -> Dataset:
-    """All slices in one data set, in the order given."""
-    first = slices[0]
-    whole = Dataset()
-    for element in first:
-        if element.keyword not in (*_MOVED, "PixelData"):
-            whole.add(element)
-    whole.SOPClassUID = sop_class
-    whole.NumberOfFrames = len(slices)
-    spacing = item(PixelSpacing=first.PixelSpacing, SliceThickness=first.SliceThickness)
-    plane = item(ImageOrientationPatient=first.ImageOrientationPatient)
-    kind = item(FrameType=["ORIGINAL", "PRIMARY", "VOLUME", "NONE"])
-    whole.SharedFunctionalGroupsSequence = [
-        item(
-            PixelMeasuresSequence=[spacing], PlaneOrientationSequence=[plane], CTImageFrameTypeSequence=[kind]
-        )
-    ]
-    whole.PerFrameFunctionalGroupsSequence = [
-        item(
-            PlanePositionSequence=[item(ImagePositionPatient=tags.ImagePositionPatient)],
-            FrameContentSequence=[item(InStackPositionNumber=k + 1, FrameAcquisitionNumber=1)],
-            PixelValueTransformationSequence=[
-                item(RescaleSlope=tags.RescaleSlope, RescaleIntercept=tags.RescaleIntercept, RescaleType="HU")
-            ],
-        )
-        for k, tags in enumerate(slices)
-    ]
-    whole.PixelData = b"".join(tags.PixelData for tags in slices)
-    whole["PixelData"].VR = "OW"
-    return whole
 
 
 @pytest.mark.parametrize("sop_class", [ENHANCED, LEGACY])

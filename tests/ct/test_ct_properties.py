@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from ct_synthetic import make_slices, marked_phantom, save, torso, turned, write_nifti
+from ct_synthetic import enhanced, make_slices, marked_phantom, save, torso, turned, write_nifti
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_ct_multiframe import enhanced
 
 from radclear.ct import CTInputError, find_studies, read_study
 
@@ -29,7 +28,7 @@ CAP_BYTES = 4 * 2**20
 #: On top of the cap: headers, one encoded and one float64 slice per thread, Python's own objects.
 ALLOWANCE_BYTES = 12 * 2**20
 QUICK = settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     database=None,
