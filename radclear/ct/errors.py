@@ -7,7 +7,6 @@ from radclear.errors import RadclearError
 #: Every ``CTInputError.code`` and what it stands for. Codes are stable, messages are not.
 CODES = {
     "path_not_found": "the path does not exist, or is neither a file nor a folder",
-    "unsupported_file": "the file is not DICOM, zip, NIfTI, NRRD or MHA",
     "unsafe_archive": "a zip member has an unsafe name, is a link, is encrypted, or expands beyond the cap",
     "too_many_files": "more files than a study can sensibly have",
     "too_large": "rows x columns x frames exceeds the memory cap",
