@@ -18,4 +18,6 @@ class MissingDependencyError(RadclearError, ImportError):
             install: argument of ``pip install``; the package name when omitted.
         """
         self.package = package
-        super().__init__(f"{package} is needed to {purpose}. Install it with: pip install '{install or package}'")
+        super().__init__(
+            f"{package} is needed to {purpose}. Install it with: pip install '{install or package}'"
+        )

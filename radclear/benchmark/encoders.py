@@ -10,6 +10,7 @@ import torch
 from radclear.backbones import build, count_flops, embed_slices
 from radclear.benchmark.timing import fastest_seconds
 
+BATCHES = 4
 DEFAULT_BACKBONES = ("vit_small", "vssm_clear", "mambaout_tiny")
 
 
@@ -60,23 +61,28 @@ def measure_encoders(
         rounds: repeats; the fastest counts.
     """
     synchronize = torch.cuda.synchronize if device.startswith("cuda") else None
-    slices = torch.randint(0, 256, (1, batch_size, 224, 224), dtype=torch.uint8)
+    n_slices = BATCHES * batch_size
+    slices = torch.randint(0, 256, (1, n_slices, 224, 224), dtype=torch.uint8)
     for name in backbones:
         backbone = build(name).eval().to(device)
         products = {precision: matrix_product(precision, device) for precision in precisions}
 
-        def embed(precision: str, batch: int, backbone: torch.nn.Module = backbone) -> Callable[[], object]:
+        def embed(
+            precision: str, batch: int, n: int = n_slices, backbone: torch.nn.Module = backbone
+        ) -> Callable[[], object]:
             return lambda: embed_slices(
-                backbone, slices[:, :batch], device=device, precision=precision, batch_size=batch
+                backbone, slices[:, :n], device=device, precision=precision, batch_size=batch
             )
 
-        candidates = {"loop": embed("float32", 1)}
+        candidates = {"loop": embed("float32", 1, n=batch_size)}
         for precision in precisions:
             candidates[precision] = embed(precision, batch_size)
             candidates[f"peak {precision}"] = products[precision][0]
         seconds = fastest_seconds(candidates, rounds=rounds, synchronize=synchronize)
         flops = count_flops(backbone, 224)
         for precision in precisions:
-            rate = batch_size / seconds[precision]
+            rate = n_slices / seconds[precision]
             peak = products[precision][1] / seconds[f"peak {precision}"]
-            yield EncoderSpeed(name, precision, rate, rate * seconds["loop"], rate * flops / peak, peak)
+            yield EncoderSpeed(
+                name, precision, rate, rate * seconds["loop"] / batch_size, rate * flops / peak, peak
+            )

@@ -37,12 +37,13 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from rich.console import Console
 
-    from radclear.backbones import resolve_precision
+    from radclear.backbones import keep_freed_memory, resolve_precision
     from radclear.backbones.scan.measure import measure_core
     from radclear.benchmark.encoders import DEFAULT_BACKBONES, measure_encoders
     from radclear.benchmark.study_time import measure_study
     from radclear.cli.run_options import resolve_device
 
+    keep_freed_memory()
     device = resolve_device(args.device)
     native = resolve_precision("auto", device)
     precisions = ["float32"] if native == torch.float32 else ["float32", str(native).removeprefix("torch.")]
@@ -68,9 +69,14 @@ def run(args: argparse.Namespace) -> int:
             f"(peak {speed.peak_flops / 1e9:.0f} GFLOP/s)"
         )
     if args.scan and device == "cpu":
-        console.print("selective scan 56×56×192, 16 states, speed over the naive loop:")
-        for tier, ratio in measure_core().items():
-            console.print(f"  {tier:<8}{ratio:>8.1f}×")
+        console.print("selective scan 56×56×192, 16 states, one thread, speed over the naive loop:")
+        core = measure_core()
+        for tier, ratio in core["ratio"].items():
+            console.print(
+                f"  {tier:<8}{ratio:>8.1f}×  (largest relative error {core['relative_error'][tier]:.1e})"
+            )
+        for tier, reason in core["unavailable"].items():
+            console.print(f"  {tier:<8} not measured: {reason}")
     if args.study:
         seconds = measure_study(
             args.study_backbone, device=device, precision="auto", batch_size=args.batch_size

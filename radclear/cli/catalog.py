@@ -61,7 +61,7 @@ def bundles_folder(folder: str | Path | None = None) -> Path:
     looked = ", ".join(str(candidate) for candidate in candidates)
     raise BundleNotFoundError(
         f"no bundles found in {looked}. Give the folder that holds them with --bundles or $RADCLEAR_BUNDLES; "
-        "a checkout of radclear has them at its top level; `python -m monai.bundle download` fetches single ones."
+        "A checkout has them at its top level; `python -m monai.bundle download` fetches single ones."
     )
 
 

@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from radclear.backbones import keep_freed_memory
     from radclear.bundle import load_backbone_bundle
     from radclear.cli.catalog import bundles_folder
     from radclear.cli.progress import progress_bar
@@ -22,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from radclear.cohort import EmbeddingStore, embed_studies
     from radclear.ct import find_studies
 
+    keep_freed_memory()
     device = resolve_device(args.device)
     path = args.backbone_bundle or bundles_folder(args.bundles) / "lecl_gated_cnn"
     bundle = load_backbone_bundle(path, device=device)

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("dicom", "nifti"), default="dicom", help="file format (default: dicom)"
     )
+    parser.add_argument("--workers", metavar="N", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
             n_slices=args.slices,
             size=args.size,
             format=args.format,
+            workers=args.workers,
             progress=update,
         )
     print(

@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write UIDs and source paths into the results (default: only hashes, no identifiers)",
     )
+    parser.add_argument("--series", metavar="UID", help="SeriesInstanceUID to read where a study has several")
+    parser.add_argument("--no-resume", dest="resume", action="store_false", help="do finished studies again")
     add_run_options(parser)
 
 
@@ -35,12 +37,14 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
+    from radclear.backbones import keep_freed_memory
     from radclear.bundle import load_head, predict_folder
     from radclear.cli.answer_table import answer_table
     from radclear.cli.catalog import bundles_folder, head_paths
     from radclear.cli.progress import progress_bar
     from radclear.cli.run_options import resolve_device
 
+    keep_freed_memory()
     device = resolve_device(args.device)
     heads = [
         load_head(path, backbone_bundle=args.backbone_bundle, device=device)

@@ -26,8 +26,6 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         default="warn",
         help="gaps, tilt and other geometry findings: report them or refuse the study (default: warn)",
     )
-    parser.add_argument("--series", metavar="UID", help="SeriesInstanceUID to read where a study has several")
-    parser.add_argument("--no-resume", dest="resume", action="store_false", help="do finished studies again")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
