@@ -32,6 +32,7 @@ from radclear.bundle.training import (
     StopEarly,
     check_training,
     expected_embeddings,
+    store_backbone,
     store_trained,
 )
 from radclear.bundle.weights import WeightsError, backbone_entry, read_weights, store_weights, verify_weights
@@ -82,6 +83,7 @@ __all__ = [
     "read_metadata",
     "read_weights",
     "seed_weights",
+    "store_backbone",
     "store_trained",
     "store_weights",
     "verify_weights",

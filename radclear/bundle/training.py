@@ -220,7 +220,44 @@ def store_trained(
     return sha256
 
 
-def copy_bundle(bundle_root: str | Path, output_bundle: str | Path, *, backbone: Path) -> Path:
+def store_backbone(
+    backbone: nn.Module,
+    *,
+    bundle_root: str | Path,
+    output_bundle: str | Path,
+    training: str,
+    demonstration: bool,
+    n_studies: Mapping[str, int],
+    settings: Mapping[str, Any],
+) -> str:
+    """Write a trained backbone's weights into its bundle, or into a copy of it.
+
+    Args:
+        backbone: as the bundle's `network_def` builds it.
+        bundle_root: the backbone bundle that was trained.
+        output_bundle: where the weights go: the same folder; or another, made as a copy where it is not
+            there.
+        training: how the weights were made, one or two sentences.
+        demonstration: whether the weights only show how the software works.
+        n_studies: split → number of studies.
+        settings: what training depended on, for the record.
+
+    Returns:
+        sha256 of the weights.
+    """
+    target = copy_bundle(bundle_root, output_bundle)
+    provenance = {
+        "demonstration": bool(demonstration),
+        "training": training,
+        "n_studies": dict(n_studies),
+        "settings": dict(settings),
+    }
+    sha256 = store_weights(target, backbone.state_dict(), provenance=provenance)
+    print(f"weights in {target / 'models' / 'model.pt'}")
+    return sha256
+
+
+def copy_bundle(bundle_root: str | Path, output_bundle: str | Path, *, backbone: Path | None = None) -> Path:
     """The folder that takes the weights; made as a copy of the bundle, without its weights, where absent."""
     source, target = Path(bundle_root).resolve(), Path(output_bundle).resolve()
     if target == source:
@@ -229,11 +266,10 @@ def copy_bundle(bundle_root: str | Path, output_bundle: str | Path, *, backbone:
         read_metadata(target)  # says so where it is something else than a bundle
         return target
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("models", "eval"), dirs_exist_ok=True)
-    relative = os.path.relpath(backbone, target)
     for file in sorted((target / "configs").glob("*.json")):
         config = json.loads(file.read_text(encoding="utf-8"))
-        if "backbone_bundle" in config:
-            config["backbone_bundle"] = relative
+        if "backbone_bundle" in config and backbone is not None:
+            config["backbone_bundle"] = os.path.relpath(backbone, target)
             file.write_text(json.dumps(config, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
     metadata = read_metadata(target)
     metadata["radclear"]["weights"] = {}

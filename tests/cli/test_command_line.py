@@ -12,7 +12,7 @@ from radclear.cli import COMMANDS, main
 
 
 def heavy_imports(*arguments: str) -> str:
-    """Runs the command line in a fresh interpreter and returns which heavy packages it imported."""
+    """Runs the command line in a fresh interpreter; returns which heavy packages it imported."""
     script = (
         "import sys, contextlib, io\n"
         "from radclear.cli import main\n"
@@ -20,7 +20,9 @@ def heavy_imports(*arguments: str) -> str:
         f"    main({list(arguments)!r})\n"
         "print(sorted({'torch', 'monai', 'numpy', 'itk', 'pydicom'} & set(sys.modules)))"
     )
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("info",), ("info", "--json"), ("predict", "--help")])
@@ -46,7 +48,9 @@ def test_unknown_command_is_a_usage_error(capsys):
 def test_info_json_lists_the_bundles_it_finds(tmp_path, capsys):
     configs = tmp_path / "staging_classification" / "configs"
     configs.mkdir(parents=True)
-    configs.joinpath("metadata.json").write_text(json.dumps({"name": "staging", "version": "1.2.3", "demonstration": True}))
+    configs.joinpath("metadata.json").write_text(
+        json.dumps({"name": "staging", "version": "1.2.3", "demonstration": True})
+    )
     assert main(["info", "--json", "--bundles", str(tmp_path)]) == 0
     (bundle,) = json.loads(capsys.readouterr().out)["bundles"]
     assert bundle["name"] == "staging" and bundle["version"] == "1.2.3"

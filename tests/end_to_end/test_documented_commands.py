@@ -1,0 +1,97 @@
+"""Every command and Python example in README and docs runs, on small studies, in a copy of the checkout."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+NOT_RUN = {
+    "make test": "it is what runs this test",
+    "pip install": "the environment of this test was made by it; see the Makefile",
+}
+SMALLER = {
+    r"--studies 400": "--studies 12",
+    r"--slices (24|44)": "--slices 10",
+    r"--size (128|192)": "--size 64",
+    r"--max_epochs \d+": "--max_epochs 2",
+    r"(configs/train.json --dataset_dir \S+)": r"\1 --max_epochs 1 --slices_per_epoch 8 --slices_per_batch 4",
+}
+
+
+def commands(page: str) -> list[tuple[str, str]]:
+    """(language, text) of each example on a page; each command of a bash block by itself."""
+    found = []
+    for language, text in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
+        if language == "python":
+            found.append((language, text))
+            continue
+        for line in text.replace("\\\n", " ").splitlines():
+            command = line.split("  #")[0].strip()
+            if command and not command.startswith("#"):
+                found.append((language, command))
+    return found
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A folder with the checkout's bundles, Makefile and this environment as `.venv`."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("bundles", "radclear", "Makefile", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / name)
+    environment = folder / ".venv" / "bin"
+    environment.mkdir(parents=True)
+    (environment / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (environment / "radclear").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m radclear "$@"\n')
+    for script in environment.iterdir():
+        script.chmod(0o755)
+    (folder / ".venv" / ".installed-from-setup.cfg").touch()
+    return folder
+
+
+def run_in(folder: Path, command: list[str] | str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(folder), "RADCLEAR_BUNDLES": str(folder / "bundles")}
+    return subprocess.run(
+        command, shell=isinstance(command, str), cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_examples_of(page, checkout):
+    for language, text in commands(page):
+        reason = next((why for start, why in NOT_RUN.items() if text.startswith(start)), None)
+        if reason:
+            continue
+        if language == "python":
+            done = run_in(checkout, [sys.executable, "-c", text])
+        else:
+            for pattern, replacement in SMALLER.items():
+                text = re.sub(pattern, replacement, text)
+            text = text.replace("STUDY", "demo/phantom/studies").replace(" OUT", " demo/out")
+            done = run_in(checkout, text)
+        allowed = (0, 1) if "doctor" in text else (0,)
+        assert done.returncode in allowed, f"{page}: {text}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+
+
+def test_every_page_is_linked_from_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for page in PAGES[1:]:
+        if page.startswith("docs/"):
+            assert f"({page})" in readme, f"{page} is not reachable from README"
+
+
+def test_every_relative_link_leads_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?://)([^)#]+)", (ROOT / page).read_text(encoding="utf-8")):
+            assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
