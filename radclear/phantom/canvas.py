@@ -2,8 +2,8 @@
 
 Organs are given as implicit functions of about unit slope, negative inside, in millimetres of a *standard
 patient*: x to the left from the midline, y to posterior from mid-depth, z to the head from the pelvic floor
-(lung apex about 605). A patient is the standard patient scaled along each axis and bent by a smooth warp in the
-axial plane, so organs that touch in the standard touch in every patient.
+(lung apex about 605). A patient is the standard patient scaled along each axis and bent by a smooth warp in
+the axial plane, so organs that touch in the standard touch in every patient.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ LABEL_COLUMNS = (
 BOX_COLUMNS = ("study", "slice", "x1", "y1", "x2", "y2", "site", "kind")
 #: Raised whenever the same seed would give other voxels or labels, so that a cohort is never finished by
 #: another model.
-MODEL_VERSION = 1
+MODEL_VERSION = 2
 
 
 def write_cohort(

@@ -10,6 +10,7 @@ lesions that T, N and M demand. ``labels`` are computed back from the lesions by
   computed.
 - Nodes of lung and mediastinal tumors are mediastinal, of liver, kidney and abdominal tumors retroperitoneal
   (site "abdomen"), of pelvic tumors pelvic. As in DeepLesion, an enlarged node is a lesion of its site.
+- N1 is one or two nodes, N2 four to six, T4 two to four satellites.
 - Metastases come in one to three further organs, most often liver, lung and bone.
 - A lung disease is "nodule" where a lung tumor lesion of at most 30 mm is present or a benign calcified
   granuloma was drawn; a granuloma is no tumor and does not count as a lung location. The other diseases are
@@ -30,10 +31,10 @@ NO_LUNG_DISEASE_PROBABILITY = 0.30  # of the patients whose tumor brings no nodu
 N_DISEASES_PROBABILITY = (0.50, 0.36, 0.14)  # one, two or three lung diseases
 
 #: Diameter drawn for each T, in millimetres; T4 is defined by satellites, its primary by this range.
-T_DIAMETER_MM = {"T1": (14.0, 26.0), "T2": (34.0, 46.0), "T3": (55.0, 68.0), "T4": (30.0, 45.0)}
-SATELLITE_DIAMETER_MM = (10.0, 22.0)
-METASTASIS_DIAMETER_MM = (14.0, 34.0)
-NODE_DIAMETER_MM = (16.0, 27.0)
+T_DIAMETER_MM = {"T1": (18.0, 28.0), "T2": (34.0, 46.0), "T3": (55.0, 68.0), "T4": (30.0, 45.0)}
+SATELLITE_DIAMETER_MM = (14.0, 24.0)
+METASTASIS_DIAMETER_MM = (18.0, 36.0)
+NODE_DIAMETER_MM = (18.0, 28.0)
 GRANULOMA_DIAMETER_MM = (8.0, 14.0)
 
 NODE_STATION = {
@@ -142,9 +143,9 @@ def _draw_tumor(rng: np.random.Generator) -> tuple[PlannedLesion, ...]:
     if t == T_CLASSES[3]:
         lesions += [
             PlannedLesion(site, "satellite", _diameter(rng, SATELLITE_DIAMETER_MM))
-            for _ in range(rng.integers(1, 4))
+            for _ in range(rng.integers(2, 5))
         ]
-    n_nodes = {"N0": 0, "N1": int(rng.integers(1, 3)), "N2": int(rng.integers(3, 6))}[n]
+    n_nodes = {"N0": 0, "N1": int(rng.integers(1, 3)), "N2": int(rng.integers(4, 7))}[n]
     lesions += [
         PlannedLesion(NODE_STATION[site], "node", _diameter(rng, NODE_DIAMETER_MM)) for _ in range(n_nodes)
     ]

@@ -27,7 +27,7 @@ class Lesion:
         center: (z, y, x) voxel of the center.
         corner: (z, y, x) voxel of the first voxel of ``crop``.
         crop: bool mask of the lesion in its bounding box.
-        hu: mean Hounsfield units before noise.
+        hu: Hounsfield units of the core before noise.
     """
 
     site: str
@@ -113,7 +113,7 @@ def _draw_lesion(
     keep = keep * ndimage.binary_dilation(mask, iterations=1)
     placer.taken.append((np.array(center), radius_mm))
     organ = next(name for name, code in ORGAN_CODES.items() if code == canvas.organs[center])
-    hu = _paint_lesion(canvas, plan, tissues, rng, region, inside, keep, organ, granuloma=granuloma)
+    hu = _paint_lesion(canvas, plan, tissues, rng, region, inside, keep, granuloma=granuloma)
     mask[tuple(c - s.start for c, s in zip(center, region.index, strict=True))] = True
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     corner = tuple(s.start + b.start for s, b in zip(region.index, box, strict=True))
@@ -168,59 +168,32 @@ def _paint_lesion(
     region: Region,
     inside: np.ndarray,
     keep: np.ndarray,
-    organ: str,
     *,
     granuloma: bool,
 ) -> float:
-    """Paint body, rim and necrosis of a lesion; returns the Hounsfield units of its body."""
+    """Paint a lesion as its site and kind demand; returns the Hounsfield units of its core."""
 
     def around(mean: float, spread: float) -> float:
         return float(mean + spread * rng.uniform(-1, 1))
 
     radius = plan.diameter_mm / 2
-    rim = core = None
-    edge = None
-    if granuloma:
-        hu = around(420, 120)
-    elif plan.site == "lung":
-        hu, edge = around(45, 15), 2.5
-        if radius > 20 and rng.random() < 0.5:
-            core = hu - 30
-    elif plan.site == "liver":
-        hu, edge = tissues.liver - around(52, 12), 3.0
-        if rng.random() < 0.5:
-            rim = tissues.liver + 18
-    elif plan.site == "kidney":
-        hu = tissues.kidney - around(92, 15)
-        if radius > 14:
-            core = hu - 40
-    elif plan.site == "bone":
-        hu = around(780, 120) if rng.random() < 0.4 else around(52, 12)
-    elif plan.site == "mediastinum":
-        hu = around(88, 12)
-        if radius > 16 and rng.random() < 0.5:
-            core = hu - 35
-    elif plan.site == "soft_tissue":
-        hu = around(110, 10) if organ == "muscle" else around(70, 12)
-        if radius > 8:
-            core = 22.0
-    else:  # abdomen and pelvis
-        hu = around(112, 10)
-        if radius > 12:
-            core = hu - 55
-    if plan.kind == "node":
-        hu, core, rim = around(104, 10), None, None
     texture = smooth_field(rng, inside.shape, (1, 3, 3))
-    spread = 60.0 if hu > 300 else 6.0
+    if granuloma or (plan.site == "bone" and rng.random() < 0.4):  # calcified; sclerotic
+        hu = around(420, 120) if granuloma else around(820, 100)
+        canvas.paint(region, inside, hu + 60 * texture, keep=keep)
+        return hu
+    if plan.site == "lung":
+        hu = around(60, 12)
+        canvas.paint(region, inside, hu + 6 * texture, keep=keep, edge_mm=2.5)
+        return hu
+    # Elsewhere a viable rim that takes up contrast medium around a necrotic core.
+    rim, core = around(168, 12), around(34, 12)
     if plan.site == "soft_tissue" and (canvas.organs[region.index] == 0).any():
         canvas.paint(region, inside - 2.5, tissues.skin, keep=keep)
-    if rim is not None:
-        canvas.paint(region, inside, rim, keep=keep, edge_mm=edge)
-        canvas.paint(region, inside + 2.5, hu + spread * texture, keep=keep, edge_mm=edge)
-    else:
-        canvas.paint(region, inside, hu + spread * texture, keep=keep, edge_mm=edge)
-    if core is not None:
-        canvas.paint(region, inside + 0.38 * radius + 3 * texture, core, keep=keep, edge_mm=5.0)
+    canvas.paint(region, inside, rim + 6 * texture, keep=keep)
+    thickness = float(np.clip(0.32 * radius, 3.5, 8.0))
+    canvas.paint(region, inside + thickness + 1.5 * texture, core + 5 * texture, keep=keep, edge_mm=2.5)
+    hu = core
     return hu
 
 

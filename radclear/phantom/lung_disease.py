@@ -78,7 +78,7 @@ def draw_consolidation(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
         hilum = np.array([side * 36.0, 8.0, 490.0])
         score = ((points - hilum) ** 2 * (1, 1, 0.15)).sum(1) - 4000 * (points[:, 2] < 415)
         center = points[np.argsort(score)[-8 + int(rng.integers(0, 5))]]
-        radius = float(rng.uniform(32, 50))
+        radius = float(rng.uniform(36, 54))
         region = canvas.region(*((c - 1.3 * radius, c + 1.3 * radius) for c in center))
         if region is None:
             continue

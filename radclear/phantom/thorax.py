@@ -211,7 +211,7 @@ def draw_lung_vessels(canvas: Canvas, rng: np.random.Generator, *, density: floa
         twigs: list[tuple] = []
         bronchi: list[tuple] = []
         parents = np.array([hilum])
-        radii = (6.0, 3.8, 2.4, 1.5, 0.9)
+        radii = (5.0, 3.2, 2.1, 1.4, 0.9)
         shrink = (0.30, 0.55, 0.78, 0.98)
         counts = (7, 22, int(70 * density), int(170 * density))
         for level in range(4):

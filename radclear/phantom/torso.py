@@ -206,7 +206,7 @@ def _lay_out(
 ) -> tuple[Canvas, np.ndarray]:
     """The grid of the scan: field of view from the patient's width, slices from pelvis to shoulders."""
     half_width = body_half_width_mm(patient)
-    pixel_mm = round(2 * half_width * float(rng.uniform(1.05, 1.16)) / size, 4)
+    pixel_mm = round(2 * half_width * float(rng.uniform(1.03, 1.12)) / size, 4)
     z_low, z_high = float(rng.uniform(-14, 2)), float(rng.uniform(611, 624))
     slice_mm = round((z_high - z_low) * patient.scale[2] / (n_slices - 1), 3)
     spacing_mm = (pixel_mm, pixel_mm, slice_mm)

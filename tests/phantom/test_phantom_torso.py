@@ -133,7 +133,7 @@ def test_lesions_do_not_overlap_much(phantoms):
 
 
 def test_lesions_can_be_seen(phantoms):
-    """The core of a lesion differs from the ring around it, organ by organ, by more than the noise of its mean."""
+    """The core of a lesion differs from the ring around it."""
     from scipy import ndimage
 
     for phantom in phantoms:
