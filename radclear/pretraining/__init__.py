@@ -7,6 +7,7 @@ from typing import Any
 
 _HOMES = {
     "AnnotatedSlices": "annotated_slices",
+    "SliceAndTokenLoss": "slice_classifier",
     "SliceClassifier": "slice_classifier",
     "balanced_sampler": "annotated_slices",
     "lecl_loss": "loss",

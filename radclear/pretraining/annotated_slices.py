@@ -28,6 +28,9 @@ class AnnotatedSlices(Dataset):
     (study, slice counted from 0 at the foot end, site, kind). A class is a pair of site and kind, such as
     `liver metastasis`; the last class, `annotated`, says that the slice has any box at all.
 
+    A label has 1 + grid² rows: the first says which classes the slice shows, the others which have a box in
+    each cell of a square grid over the slice, row by row.
+
     Attributes:
         classes: names, sorted; `annotated` last.
         labels: (slices, classes) float32 of 0 and 1.
@@ -41,6 +44,7 @@ class AnnotatedSlices(Dataset):
         split: str = "train",
         windows: Sequence[Window] = DEFAULT_WINDOWS,
         image_size: int = 224,
+        grid: int = 7,
         transform: Callable[[dict], dict] | None = None,
     ) -> None:
         """
@@ -49,7 +53,8 @@ class AnnotatedSlices(Dataset):
             split: only studies with this value in the `split` column of the cohort's `labels.csv` are read.
             windows: as for the embeddings.
             image_size: side of the slices in pixels.
-            transform: MONAI transform of `{"image": (1, S, S) float [0, 1], "label": (classes,) float}`.
+            grid: cells along each side, as many as the backbone has tokens.
+            transform: MONAI transform of `{"image": (1, S, S) float [0, 1], "label": (1 + grid², classes)}`.
 
         Raises:
             CohortError: a table is missing or has no row for this split, or a box names an absent slice.
@@ -57,7 +62,7 @@ class AnnotatedSlices(Dataset):
         folder = Path(folder)
         studies = read_table(folder / "labels.csv", ("study", "split"))
         studies = set(studies.loc[studies["split"] == split, "study"])
-        boxes = read_table(folder / "boxes.csv", ("study", "slice", "site", "kind"))
+        boxes = read_table(folder / "boxes.csv", ("study", "slice", "x1", "y1", "x2", "y2", "site", "kind"))
         boxes = boxes[boxes["study"].isin(studies)]
         if boxes.empty:
             raise CohortError(f"{folder} has no box in split {split!r}; the warm-up needs annotated slices")
@@ -71,15 +76,26 @@ class AnnotatedSlices(Dataset):
         for source in find_studies(folder / "studies"):
             if source.name not in studies:
                 continue
-            stack = slice_stack(read_study(source.path), windows=windows, size=image_size)
-            label = torch.zeros(stack.shape[1], len(self.classes))
+            study = read_study(source.path)
+            if study.hu.shape[1] != study.hu.shape[2]:
+                raise CohortError(
+                    f"{source.name} has slices of {study.hu.shape[1:]} pixels; expected square ones"
+                )
+            stack = slice_stack(study, windows=windows, size=image_size)
+            label = torch.zeros(stack.shape[1], 1 + grid**2, len(self.classes))
             for row in by_study.get(source.name, boxes.iloc[:0]).itertuples():
                 if not 0 <= row.slice < len(label):
                     raise CohortError(
                         f"boxes.csv names slice {row.slice} of {source.name}, which has {len(label)}"
                     )
-                label[row.slice, self.classes.index(f"{row.site} {row.kind}")] = 1
-                label[row.slice, -1] = 1
+                cells = label[row.slice, 1:].view(grid, grid, -1)
+                box = (
+                    int(v * grid / study.hu.shape[1]) for v in (row.x1, row.y1, row.x2 - 0.5, row.y2 - 0.5)
+                )
+                x1, y1, x2, y2 = (min(v, grid - 1) for v in box)
+                for index in (self.classes.index(f"{row.site} {row.kind}"), -1):
+                    label[row.slice, 0, index] = 1
+                    cells[y1 : y2 + 1, x1 : x2 + 1, index] = 1
             self._where += [(len(self.stacks), z) for z in range(len(label))]
             self.stacks.append(stack)
             labels.append(label)
@@ -88,7 +104,8 @@ class AnnotatedSlices(Dataset):
                 f"split {split!r} of labels.csv has {len(studies)} studies, {len(self.stacks)} of them in "
                 f"{folder / 'studies'}"
             )
-        self.labels = torch.cat(labels)
+        self.grids = torch.cat(labels).bool()
+        self.labels = self.grids[:, 0].float()
         logger.info(
             "%d studies, %d slices, %d of them annotated",
             len(self.stacks),
@@ -113,7 +130,10 @@ class AnnotatedSlices(Dataset):
         """Slice `index` under a window drawn by torch's generator, with its label."""
         study, z = self._where[index]
         window = int(torch.randint(self.stacks[study].shape[0], ()))
-        item = {"image": self.stacks[study][window, z][None].float() / 255, "label": self.labels[index]}
+        item = {
+            "image": self.stacks[study][window, z][None].float() / 255,
+            "label": self.grids[index].float(),
+        }
         return self.transform(item) if self.transform else item
 
 

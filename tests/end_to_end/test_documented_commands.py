@@ -20,9 +20,9 @@ NOT_RUN = {
     "pip install": "the environment of this test was made by it; see the Makefile",
 }
 SMALLER = {
-    r"--studies 400": "--studies 12",
-    r"--slices (24|44)": "--slices 10",
-    r"--size (128|192)": "--size 64",
+    r"--studies 300": "--studies 12",
+    r"--slices 64": "--slices 24",
+    r"--size (96|128|256)": "--size 64",
     r"--max_epochs \d+": "--max_epochs 2",
     r"(configs/train.json --dataset_dir \S+)": r"\1 --max_epochs 1 --slices_per_epoch 8 --slices_per_batch 4",
 }
