@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
@@ -86,6 +87,7 @@ def write_cohort(
             missing.append((str(folder), name, wanted))
         else:
             records[name] = record
+    _remove_remains(folder, {name for _, name, _ in missing})
     done = len(records)
     if progress is not None and done:
         progress(done, n_studies)
@@ -155,19 +157,45 @@ def _existing_record(folder: Path, name: str, wanted: dict) -> dict | None:
     return record
 
 
+def _remove_remains(folder: Path, names: set[str]) -> None:
+    """Remove half-written studies whose process no longer runs on this machine."""
+    for path in folder.glob(".phantom-*.tmp"):
+        _, name, pid, _ = path.name.split(".")
+        if name not in names:
+            continue
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path)
+        except PermissionError:
+            continue  # it runs under another user
+
+
 def _run(tasks: list[tuple[str, str, dict]], workers: int):
     if workers == 1 or len(tasks) <= 1:
         for task in tasks:
             yield _write_study(*task)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
+    with ProcessPoolExecutor(
+        min(workers, len(tasks)), mp_context=context, initializer=_end_with_parent
+    ) as pool:
         futures = [pool.submit(_write_study, *task) for task in tasks]
         try:
             for future in as_completed(futures):
                 yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when the process that started it is killed, instead of waiting for work for ever."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _write_study(folder: str, name: str, settings: dict) -> tuple[str, dict]:

@@ -1,9 +1,11 @@
 """Phantoms as DICOM and NIfTI files, and as cohorts."""
 
 import csv
+import os
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +171,59 @@ def test_workers_write_the_same_cohort(tmp_path):
     write_cohort(tmp_path / "two", **options, workers=2)
     for name in ("labels.csv", "boxes.csv", "studies/phantom-0002/phantom-0002.nii.gz"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the process table of Linux")
+def test_workers_end_when_their_parent_is_killed_and_the_cohort_can_be_finished(tmp_path):
+    code = (
+        "import sys; from radclear.phantom import write_cohort\n"
+        "if __name__ == '__main__': write_cohort(sys.argv[1], n_studies=40, n_slices=24, size=64, workers=2)"
+    )
+    script = tmp_path / "run.py"
+    script.write_text(code)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path / "c")], env=environment)
+    studies = tmp_path / "c/studies"
+    wait_until(lambda: studies.is_dir() and len(list(studies.iterdir())) >= 2)
+    children = [pid for pid in process_ids() if parent_of(pid) == parent.pid]
+    assert children
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not set(children) & set(process_ids()))
+    for study in studies.iterdir():
+        assert len(list(study.glob("*.dcm"))) == 24
+    remains = tmp_path / "c" / f".phantom-0001.{parent.pid}.tmp"
+    remains.mkdir()
+    (tmp_path / "c/records/phantom-0001.json").unlink(missing_ok=True)
+    write_cohort(tmp_path / "c", n_studies=2, n_slices=24, size=64)
+    assert not remains.exists() and (tmp_path / "c/labels.csv").is_file()
+
+
+def process_ids():
+    return [
+        int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and state_of(int(p.name)) not in "ZX"
+    ]
+
+
+def state_of(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "X"
+
+
+def parent_of(pid):
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return -1
+
+
+def wait_until(condition, limit_s=60):
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(
