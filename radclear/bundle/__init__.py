@@ -32,6 +32,7 @@ from radclear.bundle.training import (
     StopEarly,
     check_training,
     expected_embeddings,
+    start_from,
     store_backbone,
     store_trained,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "read_metadata",
     "read_weights",
     "seed_weights",
+    "start_from",
     "store_backbone",
     "store_trained",
     "store_weights",

@@ -220,6 +220,22 @@ def store_trained(
     return sha256
 
 
+def start_from(network: nn.Module, weights: str | Path | None) -> nn.Module:
+    """The network with weights to go on from, loaded strictly; as it is where `weights` is None.
+
+    Raises:
+        BundleError: no such file, or weights of another network.
+    """
+    if weights is not None:
+        if not Path(weights).is_file():
+            raise BundleError(f"{weights} does not exist; expected the model.pt to start from")
+        try:
+            network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        except RuntimeError as error:
+            raise BundleError(f"{weights} does not fit this network: {error}") from error
+    return network
+
+
 def store_backbone(
     backbone: nn.Module,
     *,

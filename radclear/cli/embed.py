@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from radclear.cli.run_options import add_run_options
+from radclear.cli.run_options import add_run_options, check_input, resolve_device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,11 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_input(args.studies)
+
     from radclear.backbones import keep_freed_memory
     from radclear.bundle import load_backbone_bundle
     from radclear.cli.catalog import bundles_folder
     from radclear.cli.progress import progress_bar
-    from radclear.cli.run_options import resolve_device
     from radclear.cohort import EmbeddingStore, embed_studies
     from radclear.ct import find_studies
 

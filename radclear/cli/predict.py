@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from radclear.cli.run_options import add_run_options
+from radclear.cli.run_options import add_run_options, check_input, resolve_device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_input(args.study)
+
     from pathlib import Path
 
     from rich.console import Console
@@ -42,7 +44,6 @@ def run(args: argparse.Namespace) -> int:
     from radclear.cli.answer_table import answer_table
     from radclear.cli.catalog import bundles_folder, head_paths
     from radclear.cli.progress import progress_bar
-    from radclear.cli.run_options import resolve_device
 
     keep_freed_memory()
     device = resolve_device(args.device)

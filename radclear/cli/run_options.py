@@ -29,6 +29,20 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
+def check_input(path: str) -> None:
+    """Say at once that an input is not there, before anything heavy is loaded.
+
+    Raises:
+        RadclearError: no such file or folder.
+    """
+    from pathlib import Path
+
+    from radclear.errors import RadclearError
+
+    if not Path(path).exists():
+        raise RadclearError(f"{path} does not exist; expected a DICOM folder, zip, NIfTI, NRRD or MHA file")
+
+
 def resolve_device(device: str) -> str:
     """`auto` becomes `cuda` where torch sees a GPU; anything else is checked.
 
