@@ -204,7 +204,7 @@ def _enter(report: EmbedReport, loaded: _Loaded) -> None:
     elif loaded.outcome == "there":
         report.skipped.append(key)
     else:
-        logger.warning("%s (%s): %s", key, loaded.source.name, loaded.reason)
+        logger.warning("%s: %s", key, loaded.reason)
         report.failed.append((key, loaded.reason))
 
 

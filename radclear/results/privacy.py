@@ -16,7 +16,7 @@ _PLAIN_WORDS = frozenset(
 
 _PATTERNS = (
     re.compile(r"(?<![\w/])(?:[A-Za-z]:)?(?:[\\/][^\s\\/'\",;:()]+){2,}"),  # absolute paths
-    re.compile(r"(?<![\w.])\d+(?:\.\d+){4,}(?![\w])"),  # UIDs
+    re.compile(r"(?<![\w.])(?:2\.25\.\d+|\d+(?:\.\d+){4,})(?!\w)"),  # UIDs; 2.25 is the root of UUIDs
     re.compile(r"\b[\w'-]+(?:\^[\w'.-]*)+"),  # DICOM person names
     re.compile(
         r"(?<![\w.])(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{6}(?:\.\d+)?)?(?![\w.])"
