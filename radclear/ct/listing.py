@@ -107,7 +107,7 @@ def _members(archive: zipfile.ZipFile, cap_bytes: int) -> list[ZipMember]:
     infos = archive.infolist()
     if len(infos) > MOST_FILES:
         raise CTInputError("too_many_files", f"the zip has more than {MOST_FILES} members")
-    members = [_member(archive, info) for info in infos if not info.is_dir()]
+    members = [_member(archive, info) for info in infos if not info.filename.endswith("/")]
     total = sum(member.size for member in members)
     if total > cap_bytes:
         raise CTInputError(
@@ -121,7 +121,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> ZipMember:
     name = info.filename.replace("\\", "/")
     path = PurePosixPath(name)
     mode = info.external_attr >> 16
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name:
+    if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name:
         raise CTInputError("unsafe_archive", "the zip has a member whose name leads out of the archive")
     if mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode):
         raise CTInputError("unsafe_archive", "the zip has a member that is a link or a device")
