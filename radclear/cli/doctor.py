@@ -78,7 +78,7 @@ def check_decoders() -> Iterator[tuple[str, str]]:
         )
         return
     for codec, meaning in (
-        ("LJPEG", "JPEG Lossless"),
+        ("JPEG8", "JPEG Lossless"),
         ("JPEG2K", "JPEG 2000"),
         ("JPEGLS", "JPEG-LS"),
         ("DICOMRLE", "RLE"),
