@@ -1,6 +1,7 @@
 """Bundles: find, load, run, train, evaluate and pack them; predictions for one study or a folder of them."""
 
 from radclear.bundle.dataset import ReadStudyd, StudyDataset, collate_study
+from radclear.bundle.embedding_run import EmbeddingRun
 from radclear.bundle.evaluation import EvaluationWriter
 from radclear.bundle.expressions import UnsafeExpressionError, check_config
 from radclear.bundle.inference import (
@@ -16,7 +17,7 @@ from radclear.bundle.location import BundleError, bundle_root, embedding_dim, fi
 from radclear.bundle.network import HeadNetwork
 from radclear.bundle.pack import pack_bundle
 from radclear.bundle.predict import StudyPrediction, predict_folder, predict_study
-from radclear.bundle.run_record import EmbeddingRun, RunReport, StudyRecord, StudyRun
+from radclear.bundle.run_record import RunReport, StudyRecord, StudyRun
 from radclear.bundle.runs import (
     best_device,
     check_bundle,

@@ -88,13 +88,13 @@ class StudyDataset(Dataset):
     def _transform(self, index: int) -> dict[Hashable, Any]:
         source = self.data.pending[index]
         try:
-            return super_transform(self.transform, {"image": source, "source": source})
+            return apply_transform(self.transform, {"image": source, "source": source})
         except Exception as error:  # whatever is wrong with one study, the others go on
             return {FAILURE: error, "source": source}
 
 
-def super_transform(transform: Any, item: dict[Hashable, Any]) -> dict[Hashable, Any]:
-    """Apply a transform that may be absent; MONAI's wrapping of an error is taken off."""
+def apply_transform(transform: Any, item: dict[Hashable, Any]) -> dict[Hashable, Any]:
+    """The item after a transform, which may be absent; an error comes without MONAI's wrapping."""
     if transform is None:
         return item
     try:

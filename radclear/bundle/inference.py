@@ -17,10 +17,12 @@ from torch import nn
 
 from radclear.backbones import embed_slices, resolve_precision
 from radclear.bundle.dataset import FAILURE
+from radclear.bundle.embedding_run import EmbeddingRun
 from radclear.bundle.loading import Head
 from radclear.bundle.predict import StudyPrediction, write_prediction
-from radclear.bundle.run_record import EmbeddingRun, StudyRun
+from radclear.bundle.run_record import StudyRun
 from radclear.cohort.store import instance_coords
+from radclear.ct import Study, StudySource
 from radclear.results import build_result
 
 logger = logging.getLogger(__name__)
@@ -101,7 +103,40 @@ class Probabilitiesd(MapTransform):
         return out
 
 
-class ResultWriter:
+class StudyWriter:
+    """After each study: what the engine found, or the failure, into the run; `write` says how."""
+
+    def __init__(self, run: StudyRun) -> None:
+        """
+        Args:
+            run: keeps the books.
+        """
+        self.run = run
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the engine."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write what the engine has in its state."""
+        batch, output = engine.state.batch, engine.state.output
+        source = batch["source"]
+        try:
+            if output.get(FAILURE) is not None:
+                raise output[FAILURE]
+            self.write(source, batch["study"], output["pred"], batch["seconds"])
+        except Exception as error:  # whatever is wrong with one study, the others go on
+            self.run.fail(source, error)
+            logger.debug("%s", source.key, exc_info=True)
+
+    def write(
+        self, source: StudySource, study: Study, prediction: torch.Tensor, seconds: dict[str, float]
+    ) -> None:
+        """Put a prediction, (1, …), where it belongs, and tell the run."""
+        raise NotImplementedError
+
+
+class ResultWriter(StudyWriter):
     """After each study: result document and page of one head, or the failure, into the run."""
 
     def __init__(
@@ -114,78 +149,44 @@ class ResultWriter:
             device: where the network computes, as provenance.
             precision: as the network has it.
         """
-        self.run = run
+        super().__init__(run)
         self.head = head
         self.device = torch.device(device)
         self.precision = str(resolve_precision(precision, device)).removeprefix("torch.")
 
-    def attach(self, engine: Engine) -> None:
-        """Listen to the engine."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        """Write what the engine has in its state."""
-        source = engine.state.batch["source"]
-        try:
-            _raise_failure(engine)
-            study, seconds = engine.state.batch["study"], engine.state.batch["seconds"]
-            answer = self.head.answer(
-                engine.state.output["pred"], self.head.network.attention, precision=self.precision
-            )
-            result = build_result(
-                study, [answer], study_key=source.key, seconds=seconds,
-                device=str(self.device), identifiers=self.run.identifiers,
-            )  # fmt: skip
-            write_prediction(self.run, source, StudyPrediction(study, (answer,), result, seconds))
-        except Exception as error:  # whatever is wrong with one study, the others go on
-            self.run.fail(source, error)
-            logger.debug("%s", source.key, exc_info=True)
+    def write(
+        self, source: StudySource, study: Study, prediction: torch.Tensor, seconds: dict[str, float]
+    ) -> None:
+        """Result document and page; `prediction` is (1, C)."""
+        answer = self.head.answer(prediction, self.head.network.attention, precision=self.precision)
+        result = build_result(
+            study,
+            [answer],
+            study_key=source.key,
+            seconds=seconds,
+            device=str(self.device),
+            identifiers=self.run.identifiers,
+        )
+        write_prediction(self.run, source, StudyPrediction(study, (answer,), result, seconds))
 
 
-class EmbeddingWriter:
-    """After each study: its embeddings into the store, or the failure into the run."""
+class EmbeddingWriter(StudyWriter):
+    """After each study: its embeddings into the store of an `EmbeddingRun`, or the failure into the run."""
 
-    def __init__(self, run: EmbeddingRun) -> None:
-        """
-        Args:
-            run: keeps the books and knows the store and whose embeddings these are.
-        """
-        self.run = run
+    run: EmbeddingRun
 
-    def attach(self, engine: Engine) -> None:
-        """Listen to the engine."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        """Write what the engine has in its state."""
-        source = engine.state.batch["source"]
-        try:
-            _raise_failure(engine)
-            study, seconds = engine.state.batch["study"], engine.state.batch["seconds"]
-            feats = engine.state.output["pred"][0]
-            start = time.perf_counter()
-            attributes = {
-                **self.run.attributes,
-                "series_hash": study.series_hash,
-                "fingerprint": source.fingerprint,
-                "warnings": tuple(
-                    finding.code for finding in study.findings if finding.severity == "warning"
-                ),
-            }
-            self.run.store.write(
-                source.key,
-                feats,
-                instance_coords(study.z_mm, len(self.run.attributes["windows"])),
-                attributes,
-            )
-            seconds["write"] = time.perf_counter() - start
-            self.run.done(source, seconds=seconds)
-        except Exception as error:  # whatever is wrong with one study, the others go on
-            self.run.fail(source, error)
-            logger.debug("%s", source.key, exc_info=True)
-
-
-def _raise_failure(engine: Engine) -> None:
-    failure = engine.state.output.get(FAILURE)
-    if failure is not None:
-        raise failure
+    def write(
+        self, source: StudySource, study: Study, prediction: torch.Tensor, seconds: dict[str, float]
+    ) -> None:
+        """HDF5 file of the store; `prediction` is (1, Z·W, d)."""
+        start = time.perf_counter()
+        attributes = {
+            **self.run.attributes,
+            "series_hash": study.series_hash,
+            "fingerprint": source.fingerprint,
+            "warnings": tuple(finding.code for finding in study.findings if finding.severity == "warning"),
+        }
+        coords = instance_coords(study.z_mm, len(self.run.attributes["windows"]))
+        self.run.store.write(source.key, prediction[0], coords, attributes)
+        seconds["write"] = time.perf_counter() - start
+        self.run.done(source, seconds=seconds)

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,13 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 def write_metadata(path: str | Path, metadata: dict[str, Any]) -> None:
     """Replace the metadata of the bundle in the folder `path`, all or nothing."""
     file = Path(path) / METADATA
-    temporary = file.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(file)
+    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}.tmp")  # two processes may write at once
+    try:
+        temporary.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def embedding_dim(path: str | Path) -> int:

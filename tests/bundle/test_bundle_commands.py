@@ -20,6 +20,7 @@ from monai.bundle import download_large_files
 
 from radclear.bundle import BundleError, load_head, pack_bundle, predict_folder
 from radclear.cohort import EmbeddingStore
+from radclear.ct import find_studies
 from radclear.results import validate_result
 
 HEAD = HEADS[1]
@@ -147,6 +148,29 @@ def test_backbone_fills_an_embedding_store_and_resumes(bundles, studies, tmp_pat
     capsys.readouterr()
     _, code = run_config(config, **options)
     assert code == 1 and "0 done, 2 done before, 1 failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("n_damaged", [1, 2])
+def test_a_damaged_file_in_the_store_is_that_studys_failure(
+    n_damaged, bundles, studies, tmp_path, capsys, clean_process
+):
+    shutil.copytree(studies, tmp_path / "studies", ignore=shutil.ignore_patterns("ROE*"))
+    config = bundles / "lecl_gated_cnn" / "configs" / "inference.json"
+    options = {"dataset_dir": tmp_path / "studies", "output_dir": tmp_path / "store", "device": "cpu"}
+    store = EmbeddingStore(tmp_path / "store")
+    keys = [source.key for source in find_studies(tmp_path / "studies")]
+    store.folder.mkdir()
+    for key in keys[:n_damaged]:
+        store.path(key).write_bytes(b"damaged")
+    _, code = run_config(config, **options)
+    assert code == 1
+    said = capsys.readouterr()
+    assert f"{2 - n_damaged} done, 0 done before, {n_damaged} failed" in said.out
+    assert said.err.count("is damaged") == n_damaged and "Traceback" not in said.err
+    with (store.folder / "embedding_summary.csv").open() as file:
+        status = {row["study_key"]: row["status"] for row in csv.DictReader(file)}
+    assert [status[key] for key in keys] == ["failed"] * n_damaged + ["ok"] * (2 - n_damaged)
+    assert store.path(keys[0]).read_bytes() == b"damaged"
 
 
 def test_packing_twice_gives_the_same_bytes(bundles, tmp_path):
