@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
 from torch import nn
 
 from radclear.aggregation import key_slices, slice_attention, to_probabilities
-from radclear.bundle.expressions import check_config
+from radclear.bundle.configs import config_parser, own_error, read_config
 from radclear.bundle.location import BundleError, find_backbone, read_metadata
 from radclear.bundle.network import HeadNetwork
 from radclear.bundle.weights import (
@@ -25,7 +24,6 @@ from radclear.bundle.weights import (
     weights_for_backbone,
 )
 from radclear.ct import Window
-from radclear.errors import RadclearError
 from radclear.results import ModelProvenance, TaskAnswer
 
 KEY_SLICE_DISTANCE = 2  # direct neighbours of a key slice show the same and are left out
@@ -258,31 +256,6 @@ def load_head(
     return _instantiate(path, "head", overrides)
 
 
-def read_config(path: str | Path, *, name: str = "inference") -> dict[str, Any]:
-    """The parsed JSON of one of a bundle's configs, refused where its expressions do more than describe.
-
-    Raises:
-        BundleError: the config is missing or no JSON object.
-        UnsafeExpressionError: see `radclear.bundle.expressions`.
-    """
-    file = Path(path) / "configs" / f"{name}.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BundleError(f"{path} is not a bundle: {file} cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise BundleError(f"{file} is not valid JSON ({error}); restore the bundle's original") from error
-    check_config(config, source=str(file))
-    return config
-
-
-def config_parser(path: str | Path, overrides: Mapping[str, Any], *, name: str = "inference") -> ConfigParser:
-    """A MONAI parser of one of a bundle's configs, with the bundle's root and other values set."""
-    config = read_config(path, name=name)
-    config.update({"bundle_root": str(Path(path).resolve()), **overrides})
-    return ConfigParser(config)
-
-
 def _instantiate(path: str | Path, expected_role: str, overrides: Mapping[str, Any]) -> Any:
     """Build the inference config's item that is called like the bundle's role; our errors stay ours."""
     found = role(read_metadata(path), path)
@@ -297,12 +270,3 @@ def _instantiate(path: str | Path, expected_role: str, overrides: Mapping[str, A
         return parser.get_parsed_content(expected_role)
     except Exception as error:
         raise own_error(error) or error from None
-
-
-def own_error(error: BaseException | None) -> RadclearError | None:
-    """The radclear error inside MONAI's wrapping, else None."""
-    while error is not None:
-        if isinstance(error, RadclearError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from radclear.bundle.loading import config_parser
+from radclear.bundle.configs import config_parser
 from radclear.bundle.location import find_backbone, read_metadata
 from radclear.bundle.weights import DEFAULT_FILE, backbone_entry, role, store_weights, weights_file_for
 
@@ -35,6 +35,7 @@ def seed_weights(bundle_dir: str | Path, *, seed: int = 0, backbone_bundle: str 
         network = parser.get_parsed_content("aggregator" if is_head else "network_def")
     file_name = DEFAULT_FILE
     if is_head:
-        provenance["backbone"] = backbone_entry(find_backbone(root, parser["backbone_bundle"]))
-        file_name = weights_file_for(root, backbone_name=provenance["backbone"]["name"])
+        backbone = find_backbone(root, parser["backbone_bundle"])
+        provenance["backbone"] = backbone_entry(backbone)
+        file_name = weights_file_for(root, backbone_path=backbone)
     return store_weights(root, network.state_dict(), provenance=provenance, file_name=file_name)

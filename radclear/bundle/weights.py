@@ -22,7 +22,14 @@ from typing import Any
 
 import torch
 
-from radclear.bundle.location import BundleError, embedding_dim, read_metadata, write_metadata
+from radclear.bundle.configs import read_config
+from radclear.bundle.location import (
+    BundleError,
+    embedding_dim,
+    find_backbone,
+    read_metadata,
+    write_metadata,
+)
 
 DEFAULT_FILE = "model.pt"
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -202,12 +209,38 @@ def weights_for_backbone(bundle_dir: str | Path, *, backbone_path: str | Path, w
     )
 
 
-def weights_file_for(bundle_dir: str | Path, *, backbone_name: str) -> str:
-    """Where a head keeps the weights for a backbone: `model.pt` for its first, else `model_<name>.pt`."""
-    first = weight_entries(bundle_dir).get(DEFAULT_FILE)
-    if first is None or first.get("backbone", {}).get("name") == backbone_name:
+def weights_file_for(bundle_dir: str | Path, *, backbone_path: str | Path) -> str:
+    """Where a head keeps the weights that were trained on the embeddings of a backbone.
+
+    Weights for the same backbone weights are replaced. So is `model.pt` where the backbone is the bundle that
+    the head's config names: if its weights are others now, nothing can use the old `model.pt` any more. Every
+    other backbone gets a file of its own, whatever it is called.
+
+    Args:
+        bundle_dir: the head's folder.
+        backbone_path: the backbone bundle's folder.
+
+    Returns:
+        `model.pt`, or `model_<backbone>.pt`, or where that is taken by another backbone of this name,
+        `model_<backbone>_<start of its weights' sha256>.pt`.
+    """
+    root, backbone = Path(bundle_dir), backbone_entry(backbone_path)
+    entries = weight_entries(root)
+    for file_name, entry in entries.items():
+        if entry.get("backbone", {}).get("weights_sha256") == backbone["weights_sha256"]:
+            return file_name
+    if DEFAULT_FILE not in entries or _is_default_backbone(root, Path(backbone_path)):
         return DEFAULT_FILE
-    return f"model_{backbone_name}.pt"
+    stem = f"model_{backbone['name']}"
+    return f"{stem}_{backbone['weights_sha256'][:8]}.pt" if f"{stem}.pt" in entries else f"{stem}.pt"
+
+
+def _is_default_backbone(root: Path, backbone_path: Path) -> bool:
+    named = read_config(root).get("backbone_bundle")
+    try:
+        return named is not None and find_backbone(root, named) == backbone_path.resolve()
+    except BundleError:  # the default backbone is not here, so that this one is another
+        return False
 
 
 def role(metadata: Mapping[str, Any], bundle_dir: str | Path) -> str:

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from radclear.bundle import BestWeights, load_backbone_bundle, load_head, read_metadata
-from radclear.bundle.training import fit_temperature, operating_points
+from radclear.bundle.calibration import fit_temperature, operating_points
 from radclear.cohort import EmbeddingStore, instance_coords
 from radclear.ct import study_key
 from radclear.phantom import DISEASE_CLASSES, STAGE_CLASSES

@@ -158,6 +158,37 @@ def test_head_is_refused_on_a_backbone_it_was_not_trained_on_until_it_is(own):
     assert on_vit.weights_sha256 != on_cnn.weights_sha256
 
 
+def test_another_backbone_of_the_same_name_leaves_the_shipped_weights_alone(own):
+    shutil.copytree(own / "lecl_gated_cnn", own / "copied")  # and its name not changed
+    seed_weights(own / "copied", seed=99)
+    shipped = (own / HEAD / "models" / "model.pt").read_bytes()
+    seed_weights(own / HEAD, seed=3, backbone_bundle=own / "copied")
+    shutil.copytree(own / "copied", own / "again")
+    seed_weights(own / "again", seed=100)
+    seed_weights(own / HEAD, seed=4, backbone_bundle=own / "again")
+    assert (own / HEAD / "models" / "model.pt").read_bytes() == shipped
+    digest = backbone_entry(own / "again")["weights_sha256"]
+    assert set(read_metadata(own / HEAD)["radclear"]["weights"]) == {
+        "model.pt",
+        "model_lecl_gated_cnn.pt",
+        f"model_lecl_gated_cnn_{digest[:8]}.pt",
+    }
+    heads = [load_head(own / HEAD, backbone_bundle=own / n) for n in ("lecl_gated_cnn", "copied", "again")]
+    assert len({head.weights_sha256 for head in heads}) == 3
+
+
+def test_training_again_replaces_the_file(own):
+    before = (own / HEAD / "models" / "model.pt").read_bytes()
+    seed_weights(own / HEAD, seed=3)  # on the same backbone weights
+    again = (own / HEAD / "models" / "model.pt").read_bytes()
+    seed_weights(own / "lecl_gated_cnn", seed=99)  # the old weights of the backbone exist no more
+    seed_weights(own / HEAD, seed=4)
+    last = (own / HEAD / "models" / "model.pt").read_bytes()
+    assert len({before, again, last}) == 3
+    assert set(read_metadata(own / HEAD)["radclear"]["weights"]) == {"model.pt"}
+    load_head(own / HEAD)
+
+
 def test_new_backbone_weights_make_old_heads_invalid(own):
     seed_weights(own / "lecl_gated_cnn", seed=99)
     with pytest.raises(WeightsError, match="has no weights for backbone lecl_gated_cnn"):
