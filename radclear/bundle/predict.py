@@ -177,7 +177,9 @@ def predict_folder(
 
 
 def write_prediction(run: StudyRun, source: StudySource, prediction: StudyPrediction) -> None:
-    """Write the result files of a study and note it as done."""
+    """Write the result files of a study and note it as done; see `StudyRun.refuse_other_study`."""
+    series_hash = prediction.study.series_hash
+    run.refuse_other_study(source, series_hash=series_hash)
     seconds = dict(prediction.seconds)
     with _timed(seconds, "write"):
         document, page = write_result(
@@ -185,7 +187,9 @@ def write_prediction(run: StudyRun, source: StudySource, prediction: StudyPredic
         )
         if run.page != run.stem:
             page = page.replace(page.with_name(f"{run.page}{page.suffix}"))
-    run.done(source, seconds=seconds, result=prediction.result, files=(document, page))
+    run.done(
+        source, seconds=seconds, series_hash=series_hash, result=prediction.result, files=(document, page)
+    )
 
 
 def _embed(

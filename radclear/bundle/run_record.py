@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from radclear import __version__
+from radclear.bundle.location import BundleError
 from radclear.ct import StudySource, find_studies
 from radclear.errors import RadclearError
 from radclear.results import StudyOutcome, write_atomically, write_manifest, write_summary
@@ -69,6 +70,11 @@ class RunReport:
 def run_key(*parts: Any) -> str:
     """A hash over what a result depends on besides the study: weights, configuration, options, software."""
     return hashlib.sha256(json.dumps([__version__, *parts], sort_keys=True, default=str).encode()).hexdigest()
+
+
+def source_sha256(source: StudySource) -> str:
+    """sha256 of where a study lies, to tell two of the same name apart without writing a path down."""
+    return hashlib.sha256(str(source.path.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class StudyRun:
@@ -159,11 +165,37 @@ class StudyRun:
         """Where the results of a study go."""
         return self.output_dir / source.key
 
+    def refuse_other_study(self, source: StudySource, *, series_hash: str) -> None:
+        """Keep the result of another study that has the same name, and so the same key; call before writing.
+
+        Two inputs may both hold a study called `scan`. It is another study if its place, its files and its
+        pixels' series are all others than those of the result that is there.
+
+        Args:
+            source: the study about to be written.
+            series_hash: see `radclear.ct.Study`.
+
+        Raises:
+            BundleError: there is a result of another study, and `resume` is on.
+        """
+        marker = self._marker(source) if self.resume else {}
+        now = {
+            "fingerprint": source.fingerprint,
+            "series_hash": series_hash,
+            "source_sha256": source_sha256(source),
+        }
+        if all(marker.get(name, value) != value for name, value in now.items()):
+            raise BundleError(
+                "another study of the same name was answered here before; use another output folder, or "
+                "replace it (on the command line with --no-resume)"
+            )
+
     def done(
         self,
         source: StudySource,
         *,
         seconds: Mapping[str, float],
+        series_hash: str = "",
         result: dict[str, Any] | None = None,
         files: Sequence[Path] = (),
     ) -> None:
@@ -172,11 +204,14 @@ class StudyRun:
         Args:
             source: the study.
             seconds: time by stage.
+            series_hash: see `radclear.ct.Study`.
             result: the result document.
             files: result files in the study's folder; the study counts as done only while all are there.
         """
         marker = {
             "fingerprint": source.fingerprint,
+            "series_hash": series_hash,
+            "source_sha256": source_sha256(source),
             "run_key": self.key,
             "files": sorted(path.name for path in files),
             "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
@@ -246,9 +281,8 @@ class StudyRun:
 
     def _record_of_before(self, source: StudySource) -> StudyRecord | None:
         """The record of a study whose result is there and still holds, else None."""
-        folder = self.folder(source)
+        folder, marker = self.folder(source), self._marker(source)
         try:
-            marker = json.loads((folder / f"{self.stem}.done.json").read_text(encoding="utf-8"))
             if marker["fingerprint"] != source.fingerprint or marker["run_key"] != self.key:
                 return None
             if not all((folder / name).is_file() for name in marker["files"]):
@@ -257,3 +291,11 @@ class StudyRun:
             return StudyRecord(source.key, source.name, result=result, seconds=marker["seconds"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def _marker(self, source: StudySource) -> dict[str, Any]:
+        """What was noted when this key was last done; empty where it was not, or cannot be read."""
+        try:
+            marker = json.loads((self.folder(source) / f"{self.stem}.done.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return marker if isinstance(marker, dict) else {}

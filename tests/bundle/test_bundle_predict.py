@@ -183,6 +183,38 @@ def test_studies_are_done_again_when_something_changed(
     assert len(report.failed) == n_again and len(report.skipped) == 3 - n_again
 
 
+def test_another_patients_study_of_the_same_name_replaces_nothing(studies, heads, tmp_path):
+    for folder, number in (("a", 0), ("b", 1)):
+        shutil.copytree(studies / f"DOE^JANE_{number}", tmp_path / folder / "scan")
+    output = tmp_path / "out"
+    (first,) = predict_folder(tmp_path / "a" / "scan", output, heads[:1]).done
+    before = {path: path.read_bytes() for path in output.glob("*/*")}
+    report = predict_folder(tmp_path / "b" / "scan", output, heads[:1])
+    (failed,) = report.failed
+    assert failed.key == first.key and not report.done
+    assert "another study of the same name" in failed.reason and "--no-resume" in failed.reason
+    assert {path: path.read_bytes() for path in output.glob("*/*")} == before
+    assert str(tmp_path) not in "".join(path.read_text() for path in output.rglob("*.json"))
+    (replaced,) = predict_folder(tmp_path / "b" / "scan", output, heads[:1], resume=False).done
+    assert replaced.result["tasks"] != first.result["tasks"]
+
+
+@pytest.mark.parametrize("change", ["moved and copied anew", "other slices in the same place"])
+def test_the_same_study_is_answered_again(change, studies, heads, tmp_path):
+    source = tmp_path / "a" / "scan"
+    shutil.copytree(studies / "DOE^JANE_0", source)
+    predict_folder(source, tmp_path / "out", heads[:1])
+    file = sorted(source.iterdir())[0]
+    if change == "moved and copied anew":
+        source = source.rename(tmp_path / "scan")
+        os.utime(source / file.name, ns=(1, 1))
+    else:
+        shutil.rmtree(source)
+        shutil.copytree(studies / "DOE^JANE_1", source)
+    report = predict_folder(source, tmp_path / "out", heads[:1])
+    assert len(report.done) == 1
+
+
 def test_identifiers_are_written_when_asked(studies, heads, tmp_path):
     predict_folder(studies / "DOE^JANE_0", tmp_path / "out", heads[:1], identifiers=True)
     text = "".join(path.read_text() for path in (tmp_path / "out").rglob("*.*") if path.suffix != ".html")
