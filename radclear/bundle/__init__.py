@@ -12,7 +12,7 @@ from radclear.bundle.inference import (
     StudyEvaluator,
     prepare_study,
 )
-from radclear.bundle.loading import BackboneBundle, Head, load_backbone_bundle, load_head
+from radclear.bundle.loading import BackboneBundle, Head, load_backbone_bundle, load_head, load_heads
 from radclear.bundle.location import BundleError, bundle_root, embedding_dim, find_backbone, read_metadata
 from radclear.bundle.network import HeadNetwork
 from radclear.bundle.pack import pack_bundle
@@ -76,6 +76,7 @@ __all__ = [
     "find_backbone",
     "load_backbone_bundle",
     "load_head",
+    "load_heads",
     "open_embedding_run",
     "open_run",
     "pack_bundle",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ from radclear.ct import Window
 from radclear.results import ModelProvenance, TaskAnswer
 
 KEY_SLICE_DISTANCE = 2  # direct neighbours of a key slice show the same and are left out
+
+# (folder, device) → backbone, while `load_heads` is at work: the heads' configs ask for it one by one.
+_backbones_of_the_call: ContextVar[dict[tuple[Path, str], BackboneBundle] | None] = ContextVar(
+    "_backbones_of_the_call", default=None
+)
 
 # Where things lie and on what they run: they differ from machine to machine and change no answer.
 _LOCATION_KEYS = (
@@ -229,7 +235,42 @@ def load_backbone_bundle(path: str | Path, *, device: str | torch.device = "cpu"
     Raises:
         BundleError: no backbone bundle there, or weights that are missing, damaged or do not fit.
     """
-    return _instantiate(path, "backbone", {"device": str(device)})
+    loaded = _backbones_of_the_call.get()
+    if loaded is None:
+        return _instantiate(path, "backbone", {"device": str(device)})
+    key = (Path(path).resolve(), str(device))
+    if key not in loaded:
+        loaded[key] = _instantiate(path, "backbone", {"device": str(device)})
+    return loaded[key]
+
+
+def load_heads(
+    paths: Sequence[str | Path],
+    *,
+    backbone_bundle: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    precision: str = "auto",
+) -> list[Head]:
+    """Load several heads; those over one backbone bundle share it, so that it is read and kept once.
+
+    Args:
+        paths: the heads' folders.
+        backbone_bundle, device, precision: as in `load_head`, for all of them.
+
+    Returns:
+        In the order of `paths`.
+
+    Raises:
+        BundleError: as `load_head`.
+    """
+    token = _backbones_of_the_call.set({})
+    try:
+        return [
+            load_head(path, backbone_bundle=backbone_bundle, device=device, precision=precision)
+            for path in paths
+        ]
+    finally:
+        _backbones_of_the_call.reset(token)
 
 
 def load_head(

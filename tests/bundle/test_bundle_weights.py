@@ -16,6 +16,7 @@ from radclear.bundle import (
     check_bundle,
     load_backbone_bundle,
     load_head,
+    load_heads,
     read_metadata,
     read_weights,
     seed_weights,
@@ -187,6 +188,25 @@ def test_training_again_replaces_the_file(own):
     assert len({before, again, last}) == 3
     assert set(read_metadata(own / HEAD)["radclear"]["weights"]) == {"model.pt"}
     load_head(own / HEAD)
+
+
+def test_heads_share_their_backbone_and_answer_as_if_loaded_alone(bundles, monkeypatch):
+    import radclear.bundle.loading as loading
+
+    reads = []
+    original = loading.read_weights
+    monkeypatch.setattr(loading, "read_weights", lambda *a, **k: reads.append(a[0].name) or original(*a, **k))
+    heads = load_heads([bundles / name for name in HEADS])
+    assert reads.count("lecl_gated_cnn") == 1 and len(reads) == 1 + len(HEADS)
+    assert len({id(head.backbone) for head in heads}) == 1
+    monkeypatch.undo()
+    slices = torch.rand(1, 2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    for name, head in zip(HEADS, heads, strict=True):
+        alone = load_head(bundles / name)
+        assert alone.backbone is not head.backbone  # nothing is kept beyond the call
+        assert alone.provenance(precision="float32") == head.provenance(precision="float32")
+        with torch.inference_mode():
+            torch.testing.assert_close(head.network(slices), alone.network(slices))
 
 
 def test_new_backbone_weights_make_old_heads_invalid(own):
