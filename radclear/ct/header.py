@@ -77,7 +77,7 @@ def peek_study_uid(source: ByteSource, *, cap_bytes: int) -> str | None:
         return None if tags.text("SOPClassUID") == _DICOMDIR else tags.uid("StudyInstanceUID")
     except NotDicomError:
         return None
-    except CTInputError:
+    except Exception:  # damaged files make pydicom raise anything; reading the study will say what is wrong
         return ""
 
 
