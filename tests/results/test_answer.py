@@ -73,3 +73,11 @@ def test_provenance_is_checked(make, changes, message):
 def test_precision_may_be_a_torch_dtype(make):
     torch = pytest.importorskip("torch")
     assert make.provenance(precision=torch.bfloat16).precision == "bfloat16"
+
+
+def test_attention_that_rounding_lifted_above_one_is_one(make):
+    attention = np.array([1 + 6e-8])  # what a float32 softmax over two windows of one slice may sum to
+    answer = make.location(attention=attention, key_slices=(0,))
+    assert answer.attention.tolist() == [1.0]
+    attention[0] = 0.0
+    assert answer.attention.tolist() == [1.0], "the answer keeps numbers of its own"
