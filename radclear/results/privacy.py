@@ -11,7 +11,8 @@ WITHHELD = "[withheld]"
 
 # A folder so named says nothing about a patient, and blanking the word would spoil ordinary sentences.
 _PLAIN_WORDS = frozenset(
-    "series study dicom ct scan slices slice images image data volume input phantom".split()
+    "series study studies dicom ct scan scans slices slice images image data volume volumes input phantom "
+    "axial sagittal coronal file files folder export".split()
 )
 
 _PATTERNS = (

@@ -88,3 +88,9 @@ def test_identifiers_are_there_when_asked_for(make):
 )
 def test_ordinary_sentences_stay_as_they_are(text):
     assert redact(text, private=("series", "1.2.3.4.5.6")) == text
+
+
+@pytest.mark.parametrize("folder", ["sagittal", "Axial", "series"])
+def test_a_folder_named_by_a_plain_word_spoils_no_sentence(folder):
+    text = "found 12 sagittal slices; an axial series is needed"
+    assert redact(text, private=(folder, f"/archive/{folder}")) == text
