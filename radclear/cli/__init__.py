@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from radclear import __version__
 from radclear.errors import RadclearError
 
-EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE = 0, 1, 2
+EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_READER_GONE = 0, 1, 2, 141
 
 COMMANDS = {
     "predict": "answer tumor location, lung disease and stage for CT studies",
@@ -67,12 +68,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RadclearError as error:
         print(f"radclear {args.command}: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_READER_GONE
+    except OSError as error:
+        print(f"radclear {args.command}: {_describe(error, argv)}", file=sys.stderr)
+        return EXIT_USAGE
     except KeyboardInterrupt:
         print(
             f"radclear {args.command}: stopped; finished studies are kept, the same command resumes",
             file=sys.stderr,
         )
         return 130
+
+
+def _describe(error: OSError, argv: Sequence[str]) -> str:
+    """What the system said; with the path where the user typed it or sits at the screen, as it may name a
+    patient."""
+    reason = error.strerror or str(error)
+    if error.filename is None:
+        return reason
+    typed = str(error.filename) in argv or sys.stderr.isatty()
+    return f"{error.filename}: {reason}" if typed else f"{reason} (run it on a terminal to see where)"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from radclear.cli.run_options import positive_int
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -14,10 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda … (default: auto)")
     parser.add_argument(
-        "--batch-size", metavar="N", type=int, default=8, help="slices per forward pass (default: 8)"
+        "--batch-size", metavar="N", type=positive_int, default=8, help="slices per forward pass (default: 8)"
     )
     parser.add_argument(
-        "--rounds", metavar="N", type=int, default=5, help="repeats; the fastest counts (default: 5)"
+        "--rounds", metavar="N", type=positive_int, default=5, help="repeats; the fastest counts (default: 5)"
     )
     parser.add_argument(
         "--no-scan", dest="scan", action="store_false", help="leave out the selective scan's own figures"

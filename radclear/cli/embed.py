@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from radclear.cli.run_options import add_run_options, check_input, resolve_device
+from radclear.cli.run_options import add_run_options, check_input, check_output, resolve_device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_input(args.studies)
+    check_output(args.output)
 
     from radclear.backbones import keep_freed_memory
     from radclear.bundle import load_backbone_bundle
@@ -23,12 +24,17 @@ def run(args: argparse.Namespace) -> int:
     from radclear.cli.progress import progress_bar
     from radclear.cohort import EmbeddingStore, embed_studies
     from radclear.ct import find_studies
+    from radclear.errors import RadclearError
 
+    sources = find_studies(args.studies)
+    if not sources:
+        raise RadclearError(
+            f"no study found in {args.studies}; expected DICOM files, or a zip, NIfTI, NRRD or MHA file"
+        )
     keep_freed_memory()
     device = resolve_device(args.device)
     path = args.backbone_bundle or bundles_folder(args.bundles) / "lecl_gated_cnn"
     bundle = load_backbone_bundle(path, device=device)
-    sources = find_studies(args.studies)
     with progress_bar("studies", quiet=args.quiet) as update:
         report = embed_studies(
             sources,

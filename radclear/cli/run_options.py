@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
+
+
+def positive_int(text: str) -> int:
+    """A whole number from 1, as `type` of an argparse option."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return number
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +30,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="arithmetic of the encoder (default: bfloat16 where the machine has it, else float32)",
     )
     parser.add_argument(
-        "--batch-size", metavar="N", type=int, default=8, help="slices per forward pass (default: 8)"
+        "--batch-size", metavar="N", type=positive_int, default=8, help="slices per forward pass (default: 8)"
     )
     parser.add_argument(
         "--policy",
@@ -41,6 +53,36 @@ def check_input(path: str) -> None:
 
     if not Path(path).exists():
         raise RadclearError(f"{path} does not exist; expected a DICOM folder, zip, NIfTI, NRRD or MHA file")
+
+
+def check_output(path: str) -> None:
+    """Make the output folder, so that what cannot be written is said before anything heavy is loaded.
+
+    Raises:
+        RadclearError: it cannot be made, or nothing can be written into it.
+    """
+    import tempfile
+    from pathlib import Path
+
+    from radclear.errors import RadclearError
+
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise RadclearError(
+            f"--output {path} cannot be written to ({error.strerror}); name a folder where you may write"
+        ) from error
+
+
+def names_shown(args: argparse.Namespace) -> bool:
+    """Whether names of studies, which often name patients, may be printed.
+
+    Only to the person at the keyboard, or where identifiers were asked for: what goes into a file or a pipe
+    is kept and passed on.
+    """
+    return sys.stdout.isatty() or bool(getattr(args, "identifiers", False))
 
 
 def resolve_device(device: str) -> str:
