@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 TITLES = {"tumor_location": "tumor location", "lung_disease": "lung disease", "staging": "stage"}
 
 
-def answer_table(report: RunReport, *, classes_shown: int = 3) -> Table:
+def answer_table(report: RunReport, *, names: bool = False, classes_shown: int = 3) -> Table:
     """One row per study and task.
 
     Args:
         report: what `radclear.bundle.predict_folder` returned.
+        names: whether each study's name stands below its key; names of folders often name patients.
         classes_shown: how many classes of each task are shown, most probable first.
     """
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(header_style="bold")
@@ -28,7 +30,7 @@ def answer_table(report: RunReport, *, classes_shown: int = 3) -> Table:
         for task in study.result["tasks"]:
             ranked = sorted(task["classes"], key=lambda entry: -entry["probability"])[:classes_shown]
             table.add_row(
-                study.name,
+                f"{study.key}\n{escape(study.name)}" if names else study.key,
                 TITLES.get(task["task"], task["task"]),
                 "\n".join(entry["name"].replace("_", " ") for entry in ranked),
                 "\n".join(f"{entry['probability']:.2f}" for entry in ranked),

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from radclear.cli.run_options import add_run_options, check_input, resolve_device
+from radclear.cli.run_options import add_run_options, check_input, check_output, names_shown, resolve_device
+
+if TYPE_CHECKING:
+    from radclear.bundle import RunReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--identifiers",
         action="store_true",
-        help="write UIDs and source paths into the results (default: only hashes, no identifiers)",
+        help="show names of studies, and write UIDs and source paths into the results (default: only hashes)",
     )
     parser.add_argument("--series", metavar="UID", help="SeriesInstanceUID to read where a study has several")
     parser.add_argument("--no-resume", dest="resume", action="store_false", help="do finished studies again")
@@ -34,10 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_input(args.study)
+    check_output(args.output)
 
     from pathlib import Path
 
     from rich.console import Console
+    from rich.markup import escape
 
     from radclear.backbones import keep_freed_memory
     from radclear.bundle import load_head, predict_folder
@@ -66,16 +72,35 @@ def run(args: argparse.Namespace) -> int:
             progress=update,
         )
     console = Console()
-    console.print(answer_table(report))
+    names = names_shown(args)
+    console.print(answer_table(report, names=names))
     for study in report.failed:
-        console.print(f"[red]failed[/red] {study.name}: {study.reason}", highlight=False)
+        name = f" ({study.name})" if names else ""
+        reason = (_unknown_series(args, report) if names else None) or study.reason
+        console.print(
+            f"[red]failed[/red] {escape(f'{study.key}{name}: {reason}')}", highlight=False, soft_wrap=True
+        )
     if report.demonstration:
         console.print(
             "Demonstration weights: these answers show how the software works; they are not for diagnosis."
         )
     for study in (*report.done, *report.skipped):
-        console.print(
-            f"report: {Path(args.output) / study.key / 'report.html'}", highlight=False, soft_wrap=True
-        )
-    console.print(f"table:  {Path(args.output) / 'summary.csv'}", highlight=False, soft_wrap=True)
+        print(f"report: {Path(args.output) / study.key / 'report.html'}")
+    print(f"table:  {Path(args.output) / 'summary.csv'}")
     return report.exit_code
+
+
+def _unknown_series(args: argparse.Namespace, report: RunReport) -> str | None:
+    """With the UIDs to choose from, why a single study has no series `--series`; None where that is not why.
+
+    The reason in the report withholds UIDs.
+    """
+    if args.series is None or report.done or report.skipped or len(report.failed) != 1:
+        return None
+    from radclear.ct import CTInputError, read_study
+
+    try:
+        read_study(args.study, series=args.series, policy=args.policy)
+    except CTInputError as error:
+        return str(error) if error.code == "series_not_found" else None
+    return None
