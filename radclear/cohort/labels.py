@@ -78,6 +78,7 @@ class LabelTable:
         column: str | None = None,
         store: EmbeddingStore | None = None,
         training_split: str = "train",
+        warn: bool = True,
     ) -> LabelTable:
         """Read a CSV file with columns `study, patient, split` and labels.
 
@@ -90,6 +91,7 @@ class LabelTable:
             column: the label column of a multiclass table.
             store: studies without embeddings in it are excluded.
             training_split: the split in which every class needs positives.
+            warn: log the table's warnings; without, they are only kept in it.
 
         Raises:
             LabelTableError: missing columns, a study twice, a patient in two splits, a label that is no
@@ -125,7 +127,7 @@ class LabelTable:
         table = cls(kind, names, tuple(studies), tuple(excluded), path=path)
         if store is not None:
             table = table.in_store(store)
-        return table._with_warnings(training_split)
+        return table._with_warnings(training_split, log=warn)
 
     def in_store(self, store: EmbeddingStore) -> LabelTable:
         """The table without studies that have no embeddings in `store`; those are listed in `excluded`."""
@@ -176,7 +178,7 @@ class LabelTable:
         counts = self.labels(split).sum(axis=0)
         return [float(counts.sum() / ((counts > 0).sum() * n)) if n else 1.0 for n in counts]
 
-    def _with_warnings(self, training_split: str) -> LabelTable:
+    def _with_warnings(self, training_split: str, *, log: bool) -> LabelTable:
         """Warn of classes that training cannot learn; said once, here."""
         warnings = []
         if any(s.split == training_split for s in self.studies):
@@ -195,7 +197,7 @@ class LabelTable:
             warnings.append(
                 f"{len(self.excluded)} of {len(self.excluded) + len(self.studies)} studies are excluded"
             )
-        for warning in warnings:
+        for warning in warnings if log else ():
             logger.warning("%s: %s", self.path, warning)
         return replace(self, warnings=tuple(warnings))
 

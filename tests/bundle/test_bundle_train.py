@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from bundle_fixtures import HEADS, run_config
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from radclear.bundle import BestWeights, load_backbone_bundle, load_head, read_metadata
+from radclear.bundle import BestWeights, load_backbone_bundle, load_head, read_metadata, seed_weights
 from radclear.bundle.calibration import fit_temperature, operating_points
 from radclear.cohort import EmbeddingStore, instance_coords
 from radclear.ct import study_key
@@ -127,29 +128,91 @@ def test_training_then_evaluation(name, bundles, cohort, tmp_path, clean_process
     assert found == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-def test_embeddings_of_another_backbone_are_refused(bundles, cohort, tmp_path, clean_process):
-    with pytest.raises(RuntimeError) as caught:
-        run_config(
-            bundles / HEADS[1] / "configs" / "train.json",
-            workflow_type="train",
-            embeddings=cohort / "embeddings",
-            labels=cohort / "labels.csv",
-            output_bundle=tmp_path / "trained",
-            backbone_bundle="../lecl_vit",
-        )
-    messages, error = "", caught.value
-    while error is not None:
-        messages, error = messages + str(error), error.__cause__
-    assert "weight_sha256" in messages and "one backbone" in messages
-
-
 @pytest.mark.parametrize("config", ["train", "evaluate"])
-def test_missing_tables_end_with_exit_code_2(config, bundles, tmp_path, capsys, clean_process):
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        ("backbone", "weight_sha256"),
+        ("windows", "windows"),
+        ("labels folder", "no.csv does not exist; name it with --labels"),
+        ("embeddings folder", "no_embeddings does not exist; name it with --embeddings"),
+        ("no embeddings", "radclear embed"),
+        ("column", "disease_nodule"),
+        ("label", "maybe"),
+        ("split", "nowhere"),
+        ("damaged", "is damaged"),
+    ],
+)
+def test_what_cannot_start_ends_with_one_sentence_and_code_2(
+    config, wrong, found, bundles, cohort, tmp_path, capsys, clean_process
+):
+    if config == "evaluate" and wrong == "backbone":
+        seed_weights(copy_of(bundles, HEADS[1], tmp_path), backbone_bundle=bundles / "lecl_vit")
+        bundle = tmp_path / HEADS[1]
+    else:
+        bundle = bundles / HEADS[1]
+    options = {
+        "embeddings": cohort / "embeddings",
+        "labels": cohort / "labels.csv",
+        "device": "cpu",
+        "output_dir" if config == "evaluate" else "output_bundle": tmp_path / "out",
+    }
+    if wrong == "backbone":
+        options["backbone_bundle"] = bundles / "lecl_vit"
+    elif wrong == "windows":
+        options["image_size"] = 112
+        found = "image_size"
+    elif wrong == "labels folder":
+        options["labels"] = tmp_path / "no.csv"
+    elif wrong == "embeddings folder":
+        options["embeddings"] = tmp_path / "no_embeddings"
+    elif wrong == "no embeddings":
+        options["embeddings"] = tmp_path
+    elif wrong == "split":
+        options["split" if config == "evaluate" else "validation_split"] = "nowhere"
+    elif wrong == "damaged":
+        shutil.copytree(cohort / "embeddings", tmp_path / "store")
+        for file in (tmp_path / "store").glob("*.h5"):
+            file.write_bytes(b"damaged")
+        options["embeddings"] = tmp_path / "store"
+    else:
+        text = options["labels"].read_text()
+        first, row, *rest = text.splitlines()
+        if wrong == "column":
+            first = first.replace("disease_nodule", "something")
+        else:
+            study, patient, split, _, *others = row.split(",")
+            row = ",".join([study, patient, split, "maybe", *others])
+        options["labels"] = tmp_path / "labels.csv"
+        options["labels"].write_text("\n".join([first, row, *rest]) + "\n")
     _, code = run_config(
-        bundles / HEADS[0] / "configs" / f"{config}.json", embeddings=tmp_path, labels=tmp_path / "no.csv"
+        bundle / "configs" / f"{config}.json",
+        workflow_type="train" if config == "train" else "infer",
+        **options,
     )
-    assert code == 2
-    assert "no.csv does not exist" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert code == 2, said
+    assert found in said and said.count("error: ") == 1 and "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def copy_of(bundles, name, folder):
+    shutil.copytree(bundles / name, folder / name)
+    config = folder / name / "configs" / "inference.json"
+    config.write_text(config.read_text().replace("../lecl_gated_cnn", str(bundles / "lecl_gated_cnn")))
+    return folder / name
+
+
+def test_evaluation_checks_the_precision_it_computes_in(bundles, cohort, tmp_path, capsys, clean_process):
+    _, code = run_config(
+        bundles / HEADS[1] / "configs" / "evaluate.json",
+        embeddings=cohort / "embeddings",
+        labels=cohort / "labels.csv",
+        output_dir=tmp_path / "out",
+        device="cpu",
+        precision="float7",
+    )
+    assert code == 2 and "float7" in capsys.readouterr().err
 
 
 def test_kept_weights_are_a_copy_of_the_best():

@@ -158,6 +158,8 @@ def test_classes_that_cannot_be_learned_are_named(table, caplog):
         "class 'liver' has no positive study in split 'train': not learnable",
     )
     assert "class 'liver' has no positive" in caplog.text
+    caplog.clear()
+    assert table(rows, warn=False).warnings and not caplog.text
     assert table("s5,p4,test,1,0,I\n").warnings == ()  # nothing to train
     named = table(ROWS, **stages(classes=[*STAGES, "0"])).warnings
     assert named == ("class '0' has no positive study in split 'train': not learnable",)
