@@ -16,9 +16,9 @@ from torch import nn
 
 from radclear.backbones import embed_slices, resolve_precision
 from radclear.cohort.embedded_study import EmbeddingStoreError, instance_coords
+from radclear.cohort.reasons import describe
 from radclear.cohort.store import EmbeddingStore
 from radclear.ct import DEFAULT_WINDOWS, StudySource, Window, read_study, slice_stack
-from radclear.errors import RadclearError
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,8 @@ class EmbedReport:
     Attributes:
         done: keys embedded in this run.
         skipped: keys whose embeddings were there already, or that another process made meanwhile.
-        failed: (key, reason) of studies that could not be embedded; their names are in `names`.
+        failed: (key, reason) of studies that could not be embedded. No reason names a patient or a path; the
+            names are in `names`.
         names: key → name of the study, as the user knows it.
         seconds: stage of `STAGES` → seconds of this run. Reading goes on beside embedding, so the sum may
             exceed the wall time.
@@ -85,7 +86,7 @@ class _Embedder:
             else:
                 self._read(loaded)
         except Exception as error:  # whatever is wrong with one study, the others go on
-            loaded.outcome, loaded.reason = "failed", describe(error)
+            loaded.outcome, loaded.reason = "failed", self._describe(error, loaded)
         if loaded.outcome != "ready":
             loaded.claim.close()
         return loaded
@@ -101,6 +102,9 @@ class _Embedder:
         loaded.slices = slice_stack(study, windows=self.windows, size=self.provenance["image_size"])
         loaded.seconds["window"] = time.perf_counter() - start
 
+    def _describe(self, error: Exception, loaded: _Loaded) -> str:
+        return describe(error, source=loaded.source, folder=self.store.folder)
+
     def settle(self, loaded: _Loaded) -> None:
         with loaded.claim:
             start = time.perf_counter()
@@ -113,7 +117,7 @@ class _Embedder:
                     batch_size=self.batch_size,
                 )
             except Exception as error:
-                loaded.outcome, loaded.reason = "failed", describe(error)
+                loaded.outcome, loaded.reason = "failed", self._describe(error, loaded)
                 return
             loaded.seconds["embed"] = time.perf_counter() - start
             start = time.perf_counter()
@@ -121,7 +125,7 @@ class _Embedder:
                 self.store.write(loaded.source.key, feats, loaded.coords, loaded.attributes)
                 loaded.outcome = "done"
             except EmbeddingStoreError as error:  # a full disk, an OSError, does stop the run
-                loaded.outcome, loaded.reason = "failed", describe(error)
+                loaded.outcome, loaded.reason = "failed", self._describe(error, loaded)
             loaded.seconds["write"] = time.perf_counter() - start
 
 
@@ -189,12 +193,6 @@ def embed_studies(
     return report
 
 
-def describe(error: Exception) -> str:
-    """One line that says what went wrong; radclear's own errors say it themselves, others need their type."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, RadclearError) else f"{type(error).__name__}: {text}"
-
-
 def _enter(report: EmbedReport, loaded: _Loaded) -> None:
     key = loaded.source.key
     for stage, seconds in loaded.seconds.items():
@@ -213,9 +211,7 @@ def _without_name_clashes(sources: Sequence[StudySource], report: EmbedReport) -
     first: dict[str, StudySource] = {}
     for source in sources:
         if first.setdefault(source.key, source).path != source.path:
-            reason = (
-                f"two studies are called {source.name!r}: embed the folder above them, or into two stores"
-            )
+            reason = "two studies have the same name: embed the folder above them, or into two stores"
             _enter(report, _Loaded(source, outcome="failed", reason=reason))
     return [source for source in sources if first[source.key].path == source.path]
 

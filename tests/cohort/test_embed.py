@@ -140,6 +140,38 @@ def test_one_broken_study_does_not_stop_the_others(store, reads, caplog):
     assert [p.name for p in store.folder.iterdir() if p.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "PLACE"), "No such file or directory"),
+        (OSError("PLACE"), "OSError"),
+        (CTInputError("no_ct_found", "nothing in PLACE is a CT image"), "is a CT image"),
+        (RuntimeError("PLACE/1.2.840.113619.2.55.3/im.dcm of ROE^RICHARD"), "RuntimeError: [withheld]"),
+        (ValueError("NAME and its part JOHN_2"), "ValueError: [withheld] and its part [withheld]"),
+    ],
+)
+def test_reasons_name_no_patient_and_no_place(error, expected, store, monkeypatch, caplog, tmp_path):
+    path = tmp_path / "DOE^JANE" / "JOHN_2"
+
+    def read_study(*_, **__):
+        error.args = tuple(
+            str(arg).replace("PLACE", str(path)).replace("NAME", "DOE^JANE/JOHN_2") for arg in error.args
+        )
+        if getattr(error, "filename", None):
+            error.filename = str(path)
+        raise error
+
+    monkeypatch.setattr("radclear.cohort.embed.read_study", read_study)
+    source = StudySource("DOE^JANE/JOHN_2", path, study_key("DOE^JANE/JOHN_2"), "f")
+    clash = StudySource("DOE^JANE/JOHN_2", tmp_path / "other", source.key, "f")
+    options = {"weight_sha256": "w", "encoder": "tiny", "precision": "float32"}
+    report = embed_studies([source, clash], TinyBackbone(), store, **options)
+    assert len(report.failed) == 2 and expected in report.failed[1][1]
+    said = caplog.text + str(report.failed)
+    for secret in ("DOE", "JANE", "JOHN", "ROE", "RICHARD", "113619", str(tmp_path)):
+        assert secret not in said
+
+
 def test_a_damaged_file_is_reported_and_kept(store, reads):
     run(store, "a", "b")
     store.path(study_key("a")).write_bytes(b"damaged")
@@ -218,7 +250,7 @@ def test_two_studies_of_one_name_do_not_overwrite_each_other(store, reads):
         [one, other], TinyBackbone(), store, weight_sha256="w", encoder="tiny", precision="float32"
     )
     assert report.done == keys("ct") and reads == ["a"]
-    assert report.failed[0][0] == study_key("ct") and "two studies are called 'ct'" in report.failed[0][1]
+    assert report.failed[0][0] == study_key("ct") and "two studies have the same name" in report.failed[0][1]
     assert store.has(study_key("ct"), fingerprint="x")
 
 
