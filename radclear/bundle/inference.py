@@ -21,6 +21,7 @@ from radclear.bundle.embedding_run import EmbeddingRun
 from radclear.bundle.loading import Head
 from radclear.bundle.predict import StudyPrediction, write_prediction
 from radclear.bundle.run_record import StudyRun
+from radclear.cohort.same_study import study_identity
 from radclear.cohort.store import instance_coords
 from radclear.ct import Study, StudySource
 from radclear.results import build_result
@@ -182,8 +183,7 @@ class EmbeddingWriter(StudyWriter):
         start = time.perf_counter()
         attributes = {
             **self.run.attributes,
-            "series_hash": study.series_hash,
-            "fingerprint": source.fingerprint,
+            **study_identity(source, series_hash=study.series_hash),
             "warnings": tuple(finding.code for finding in study.findings if finding.severity == "warning"),
         }
         coords = instance_coords(study.z_mm, len(self.run.attributes["windows"]))

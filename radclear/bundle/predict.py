@@ -16,6 +16,7 @@ from radclear.backbones import embed_slices, resolve_precision
 from radclear.bundle.loading import Head
 from radclear.bundle.location import BundleError
 from radclear.bundle.run_record import RunReport, StudyRun, run_key
+from radclear.cohort.same_study import study_identity
 from radclear.cohort.store import EmbeddingStore, instance_coords
 from radclear.ct import Study, StudySource, find_studies, read_study, slice_stack
 from radclear.results import TaskAnswer, build_result, write_result
@@ -224,9 +225,8 @@ def _embed(
     if store is not None:
         warnings = tuple(finding.code for finding in study.findings if finding.severity == "warning")
         coords = instance_coords(study.z_mm, len(head.windows))
-        store.write(
-            source.key, feats, coords, {**attributes, "fingerprint": source.fingerprint, "warnings": warnings}
-        )
+        identity = study_identity(source, series_hash=study.series_hash)
+        store.write(source.key, feats, coords, {**attributes, **identity, "warnings": warnings})
     return feats
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from radclear import __version__
 from radclear.bundle.location import BundleError
+from radclear.cohort.same_study import is_other_study, study_identity
 from radclear.ct import StudySource, find_studies
 from radclear.errors import RadclearError
 from radclear.results import StudyOutcome, write_atomically, write_manifest, write_summary
@@ -70,11 +71,6 @@ class RunReport:
 def run_key(*parts: Any) -> str:
     """A hash over what a result depends on besides the study: weights, configuration, options, software."""
     return hashlib.sha256(json.dumps([__version__, *parts], sort_keys=True, default=str).encode()).hexdigest()
-
-
-def source_sha256(source: StudySource) -> str:
-    """sha256 of where a study lies, to tell two of the same name apart without writing a path down."""
-    return hashlib.sha256(str(source.path.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class StudyRun:
@@ -178,13 +174,9 @@ class StudyRun:
         Raises:
             BundleError: there is a result of another study, and `resume` is on.
         """
-        marker = self._marker(source) if self.resume else {}
-        now = {
-            "fingerprint": source.fingerprint,
-            "series_hash": series_hash,
-            "source_sha256": source_sha256(source),
-        }
-        if all(marker.get(name, value) != value for name, value in now.items()):
+        if self.resume and is_other_study(
+            self._marker(source), study_identity(source, series_hash=series_hash)
+        ):
             raise BundleError(
                 "another study of the same name was answered here before; use another output folder, or "
                 "replace it (on the command line with --no-resume)"
@@ -209,9 +201,7 @@ class StudyRun:
             files: result files in the study's folder; the study counts as done only while all are there.
         """
         marker = {
-            "fingerprint": source.fingerprint,
-            "series_hash": series_hash,
-            "source_sha256": source_sha256(source),
+            **study_identity(source, series_hash=series_hash),
             "run_key": self.key,
             "files": sorted(path.name for path in files),
             "seconds": {stage: round(value, 4) for stage, value in seconds.items()},

@@ -17,6 +17,7 @@ from torch import nn
 from radclear.backbones import embed_slices, resolve_precision
 from radclear.cohort.embedded_study import EmbeddingStoreError, instance_coords
 from radclear.cohort.reasons import describe
+from radclear.cohort.same_study import is_other_study, study_identity
 from radclear.cohort.store import EmbeddingStore
 from radclear.ct import DEFAULT_WINDOWS, StudySource, Window, read_study, slice_stack
 
@@ -94,13 +95,23 @@ class _Embedder:
     def _read(self, loaded: _Loaded) -> None:
         start = time.perf_counter()
         study = read_study(loaded.source.path, policy=self.policy)
-        loaded.attributes["series_hash"] = study.series_hash
+        loaded.attributes |= study_identity(loaded.source, series_hash=study.series_hash)
+        self._refuse_other_study(loaded)
         loaded.attributes["warnings"] = tuple(f.code for f in study.findings if f.severity == "warning")
         loaded.coords = instance_coords(study.z_mm, len(self.windows))
         loaded.seconds["read"] = time.perf_counter() - start
         start = time.perf_counter()
         loaded.slices = slice_stack(study, windows=self.windows, size=self.provenance["image_size"])
         loaded.seconds["window"] = time.perf_counter() - start
+
+    def _refuse_other_study(self, loaded: _Loaded) -> None:
+        key = loaded.source.key
+        identity = study_identity(loaded.source, series_hash=loaded.attributes["series_hash"])
+        if self.store.path(key).exists() and is_other_study(self.store.attributes(key), identity):
+            raise EmbeddingStoreError(
+                "the embeddings of another study of the same name are here; use another folder for the "
+                f"store, or delete {self.store.path(key).name} in it"
+            )
 
     def _describe(self, error: Exception, loaded: _Loaded) -> str:
         return describe(error, source=loaded.source, folder=self.store.folder)

@@ -254,6 +254,17 @@ def test_two_studies_of_one_name_do_not_overwrite_each_other(store, reads):
     assert store.has(study_key("ct"), fingerprint="x")
 
 
+def test_another_study_of_the_same_name_replaces_no_embeddings(store, reads):
+    options = {"weight_sha256": "w", "encoder": "tiny", "precision": "float32"}
+    one, other = (StudySource("scan", Path(name), study_key("scan"), name) for name in "ab")
+    assert embed_studies([one], TinyBackbone(), store, **options).done == [one.key]
+    report = embed_studies([other], TinyBackbone(), store, **options)
+    assert "another study of the same name" in report.failed[0][1] and one.key in report.failed[0][1]
+    assert store.has(one.key, fingerprint="a")
+    moved = StudySource("scan", Path("elsewhere") / "a", one.key, "copied anew")
+    assert embed_studies([moved], TinyBackbone(), store, **options).done == [one.key]
+
+
 def test_nothing_to_do(store):
     report = embed_studies([], TinyBackbone(), store, weight_sha256="w", encoder="tiny")
     assert report.done == report.skipped == report.failed == []
