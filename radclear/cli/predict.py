@@ -46,17 +46,18 @@ def run(args: argparse.Namespace) -> int:
     from rich.markup import escape
 
     from radclear.backbones import keep_freed_memory
-    from radclear.bundle import load_head, predict_folder
+    from radclear.bundle import load_heads, predict_folder
     from radclear.cli.answer_table import answer_table
     from radclear.cli.catalog import bundles_folder, head_paths
     from radclear.cli.progress import progress_bar
 
     keep_freed_memory()
     device = resolve_device(args.device)
-    heads = [
-        load_head(path, backbone_bundle=args.backbone_bundle, device=device)
-        for path in head_paths(bundles_folder(args.bundles), args.task)
-    ]
+    heads = load_heads(
+        head_paths(bundles_folder(args.bundles), args.task),
+        backbone_bundle=args.backbone_bundle,
+        device=device,
+    )
     with progress_bar("studies", quiet=args.quiet) as update:
         report = predict_folder(
             args.study,

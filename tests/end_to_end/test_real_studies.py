@@ -16,9 +16,9 @@ PICTURE = re.compile(r"base64,[A-Za-z0-9+/=]+")
 
 @pytest.fixture(scope="module")
 def heads(bundles):
-    from radclear.bundle import load_head
+    from radclear.bundle import load_heads
 
-    return [load_head(bundles / name) for name in HEADS]
+    return load_heads([bundles / name for name in HEADS])
 
 
 def predict(series: Path, output: Path, heads):
