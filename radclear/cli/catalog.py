@@ -60,8 +60,8 @@ def bundles_folder(folder: str | Path | None = None) -> Path:
             return candidate.resolve()
     looked = ", ".join(str(candidate) for candidate in candidates)
     raise BundleNotFoundError(
-        f"no bundles found in {looked}. Give the folder that holds them with --bundles or $RADCLEAR_BUNDLES; "
-        "A checkout has them at its top level; `python -m monai.bundle download` fetches single ones."
+        f"no bundles found in {looked}. Give the folder that holds them with --bundles or $RADCLEAR_BUNDLES: "
+        "a checkout has them at its top level; `python -m monai.bundle download` fetches single ones."
     )
 
 
