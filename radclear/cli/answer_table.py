@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from radclear.bundle import RunReport
 
+KEY_WIDTH = len("study-") + 16
 TITLES = {"tumor_location": "tumor location", "lung_disease": "lung disease", "staging": "stage"}
 
 
@@ -24,16 +25,20 @@ def answer_table(report: RunReport, *, names: bool = False, classes_shown: int =
     from rich.table import Table
 
     table = Table(header_style="bold")
-    for column in ("study", "task", "class", "probability", "key slices", "seconds"):
-        table.add_column(column, justify="right" if column in ("probability", "seconds") else "left")
+    table.add_column("study", min_width=KEY_WIDTH, overflow="fold")
+    table.add_column("task")
+    table.add_column("probability", no_wrap=True)  # a class in two lines would shift the numbers below it
+    table.add_column("key slices")
+    table.add_column("seconds", justify="right")
     for study in (*report.done, *report.skipped):
         for task in study.result["tasks"]:
             ranked = sorted(task["classes"], key=lambda entry: -entry["probability"])[:classes_shown]
             table.add_row(
                 f"{study.key}\n{escape(study.name)}" if names else study.key,
                 TITLES.get(task["task"], task["task"]),
-                "\n".join(entry["name"].replace("_", " ") for entry in ranked),
-                "\n".join(f"{entry['probability']:.2f}" for entry in ranked),
+                "\n".join(
+                    f"{entry['probability']:.2f} {entry['name'].replace('_', ' ')}" for entry in ranked
+                ),
                 ", ".join(str(key["number"]) for key in task["key_slices"]),
                 f"{sum(study.seconds.values()):.1f}" if study.seconds else "-",
             )
