@@ -12,7 +12,8 @@ from radclear.bundle.inference import (
     StudyEvaluator,
     prepare_study,
 )
-from radclear.bundle.loading import BackboneBundle, Head, load_backbone_bundle, load_head, load_heads
+from radclear.bundle.loaded import BackboneBundle, Head
+from radclear.bundle.loading import load_backbone_bundle, load_head, load_heads
 from radclear.bundle.location import BundleError, bundle_root, embedding_dim, find_backbone, read_metadata
 from radclear.bundle.network import HeadNetwork
 from radclear.bundle.pack import pack_bundle
@@ -28,15 +29,8 @@ from radclear.bundle.runs import (
     open_run,
 )
 from radclear.bundle.seeding import seed_weights
-from radclear.bundle.training import (
-    BestWeights,
-    StopEarly,
-    check_training,
-    expected_embeddings,
-    start_from,
-    store_backbone,
-    store_trained,
-)
+from radclear.bundle.training import BestWeights, StopEarly, start_from, store_backbone, store_trained
+from radclear.bundle.training_inputs import check_training, expected_embeddings
 from radclear.bundle.weights import WeightsError, backbone_entry, read_weights, store_weights, verify_weights
 
 __all__ = [

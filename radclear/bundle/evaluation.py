@@ -14,7 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from radclear.aggregation import key_slices, slice_attention
-from radclear.bundle.loading import KEY_SLICE_DISTANCE, Head
+from radclear.bundle.loaded import KEY_SLICE_DISTANCE, Head
 from radclear.bundle.location import BundleError
 from radclear.evaluation import auroc, key_slice_hit_rate, write_predictions
 from radclear.results import write_atomically

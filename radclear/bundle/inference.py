@@ -18,7 +18,7 @@ from torch import nn
 from radclear.backbones import embed_slices, resolve_precision
 from radclear.bundle.dataset import FAILURE
 from radclear.bundle.embedding_run import EmbeddingRun
-from radclear.bundle.loading import Head
+from radclear.bundle.loaded import Head
 from radclear.bundle.predict import StudyPrediction, write_prediction
 from radclear.bundle.run_record import StudyRun
 from radclear.cohort.same_study import study_identity

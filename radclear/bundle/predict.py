@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from radclear.backbones import embed_slices, resolve_precision
-from radclear.bundle.loading import Head
+from radclear.bundle.loaded import Head
 from radclear.bundle.location import BundleError
 from radclear.bundle.run_record import RunReport, StudyRun, run_key
 from radclear.cohort.same_study import study_identity

@@ -10,7 +10,7 @@ import torch
 
 from radclear.backbones import resolve_precision
 from radclear.bundle.embedding_run import EmbeddingRun
-from radclear.bundle.loading import BackboneBundle, Head
+from radclear.bundle.loaded import BackboneBundle, Head
 from radclear.bundle.location import BundleError, find_backbone, read_metadata
 from radclear.bundle.run_record import RunReport, StudyRun, run_key
 from radclear.bundle.weights import role, verify_weights, weights_for_backbone

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,7 @@ from torch import nn
 from radclear.aggregation import to_probabilities
 from radclear.bundle.calibration import fit_temperature, operating_points
 from radclear.bundle.location import BundleError, find_backbone, read_metadata, write_metadata
-from radclear.bundle.weights import backbone_entry, store_weights, verify_weights, weights_file_for
-from radclear.cohort import BagDataset, EmbeddingStore, LabelTable
-from radclear.errors import RadclearError
+from radclear.bundle.weights import backbone_entry, store_weights, weights_file_for
 
 logger = logging.getLogger(__name__)
 
@@ -130,59 +127,6 @@ class StopEarly:
         if self.best.history and self.best.validations_without_gain >= self.patience:
             logger.info("no lower validation loss in %d validations; training ends", self.patience)
             engine.terminate()
-
-
-def expected_embeddings(
-    backbone_path: str | Path, *, windows: Sequence[Any], image_size: int
-) -> dict[str, Any]:
-    """Attributes that embeddings must have for this backbone; see `radclear.cohort.BagDataset`."""
-    return {
-        "weight_sha256": verify_weights(backbone_path),
-        "windows": tuple(windows),
-        "image_size": image_size,
-    }
-
-
-def check_training(
-    bundle_root: str | Path,
-    *,
-    embeddings: str | Path,
-    labels: str | Path,
-    backbone_bundle: str | Path,
-    classes: Mapping[str, Any] | Sequence[str],
-    kind: str,
-    column: str | None,
-    splits: Sequence[str],
-    windows: Sequence[Any],
-    image_size: int,
-) -> None:
-    """End the process with exit code 2 and one plain sentence where training or evaluation cannot start.
-
-    Opens what the run will open: the label table, and the embeddings of each of its splits.
-
-    Args:
-        bundle_root: the head bundle.
-        embeddings: folder of the embedding store.
-        labels: the label table.
-        backbone_bundle: as the config names it.
-        classes, kind, column: see `radclear.cohort.LabelTable.read`.
-        splits: of the table, which the run uses.
-        windows, image_size: see `expected_embeddings`.
-    """
-    try:
-        read_metadata(bundle_root)
-        backbone = find_backbone(bundle_root, backbone_bundle)
-        expected = expected_embeddings(backbone, windows=windows, image_size=image_size)
-        for option, path in (("embeddings", Path(embeddings)), ("labels", Path(labels))):
-            if not path.exists():
-                raise BundleError(f"{option} {path} does not exist; name it with --{option}")
-        store = EmbeddingStore(embeddings)
-        table = LabelTable.read(labels, classes=classes, kind=kind, column=column, store=store, warn=False)
-        for split in splits:
-            BagDataset(store, table, split, expected=expected)
-    except RadclearError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def store_trained(

@@ -1,0 +1,47 @@
+"""The weights in the repository's bundles are there, are what the metadata says, and fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from bundle_fixtures import BACKBONES, HEADS, ROOT
+
+from radclear.bundle import load_backbone_bundle, load_heads, read_metadata, verify_weights
+
+ALL = (*BACKBONES, *HEADS)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """The folder of the bundles; either none has weights yet, or all have them."""
+    folder = ROOT / "bundles"
+    assert sorted(path.parent.parent.name for path in folder.glob("*/configs/metadata.json")) == sorted(ALL)
+    lacking = [name for name in ALL if not (folder / name / "models" / "model.pt").is_file()]
+    if len(lacking) == len(ALL):
+        pytest.skip("no bundle has a models/model.pt")
+    assert not lacking, f"without models/model.pt: {', '.join(lacking)}"
+    return folder
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_weight_files_and_metadata_name_each_other(name, shipped):
+    root = shipped / name
+    entries = read_metadata(root)["radclear"]["weights"]
+    assert sorted(entries) == sorted(path.name for path in (root / "models").glob("*.pt"))
+    for file_name, entry in entries.items():
+        assert verify_weights(root, file_name=file_name) == entry["sha256"]
+        assert entry["demonstration"] is True and entry["training"]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbone_weights_fit_strictly(name, shipped):
+    bundle = load_backbone_bundle(shipped / name)
+    assert all(torch.isfinite(tensor).all() for tensor in bundle.backbone.state_dict().values())
+
+
+def test_heads_fit_strictly_over_the_backbone_that_they_name(shipped):
+    for name, head in zip(HEADS, load_heads([shipped / name for name in HEADS]), strict=True):
+        entry = read_metadata(shipped / name)["radclear"]["weights"]["model.pt"]
+        assert head.weights_sha256 == entry["sha256"]
+        assert head.backbone.weights_sha256 == entry["backbone"]["weights_sha256"]
+        assert all(torch.isfinite(tensor).all() for tensor in head.aggregator.state_dict().values())
