@@ -33,7 +33,10 @@ class OnlyFromTheBundle:
     def find_spec(self, name, path=None, target=None):
         if name == "radclear":
             from importlib.machinery import PathFinder
-            return PathFinder.find_spec(name, [entry for entry in sys.path if entry.startswith({allowed!r})])
+            spec = PathFinder.find_spec(name, [entry for entry in sys.path if entry.startswith({allowed!r})])
+            if spec is None:
+                raise ModuleNotFoundError("No module named 'radclear'")
+            return spec
 
 
 sys.meta_path.insert(0, OnlyFromTheBundle())
