@@ -214,3 +214,12 @@ def test_nothing_that_identifies_a_patient_comes_out(tmp_path):
     assert len(said) > 8
     for text in said:
         assert not any(secret in text for secret in SECRETS), text
+
+
+@pytest.mark.parametrize("name", [".", "./."])
+def test_a_zip_member_without_a_name_of_its_own_is_refused(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo(name), b"0")
+    with pytest.raises(CTInputError) as caught:
+        read_study(tmp_path / "study.zip")
+    assert caught.value.code == "unsafe_archive"

@@ -94,3 +94,8 @@ def test_ordinary_sentences_stay_as_they_are(text):
 def test_a_folder_named_by_a_plain_word_spoils_no_sentence(folder):
     text = "found 12 sagittal slices; an axial series is needed"
     assert redact(text, private=(folder, f"/archive/{folder}")) == text
+
+
+@pytest.mark.parametrize("uid", ["2.25.123456789012345678901234567890", "1.2.840.10008.5.1.4.1.1.2"])
+def test_uids_of_both_roots_are_withheld(uid):
+    assert uid not in redact(f"series {uid} cannot be read")
