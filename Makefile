@@ -46,7 +46,7 @@ $(NEWEST_VENV)/$(INSTALLED): setup.cfg
 
 demo: $(VENV)/$(INSTALLED)
 	$(VENV)/bin/radclear phantom --output $(DEMO)/phantom --studies 1 --seed 11
-	$(VENV)/bin/radclear predict $(DEMO)/phantom/studies --output $(DEMO)/answers --no-resume
+	$(VENV)/bin/radclear predict $(DEMO)/phantom/studies/phantom-0000 --output $(DEMO)/answers --no-resume
 
 test: $(TEST_VENV)/$(INSTALLED)
 	OMP_NUM_THREADS=1 $(TEST_VENV)/bin/python $(PYTEST) $(TESTS)

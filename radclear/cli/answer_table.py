@@ -1,7 +1,8 @@
-"""The table that `radclear predict` prints: what was answered, how sure, where to look, how long it took."""
+"""The tables that `radclear predict` prints: what was answered, how sure, where to look, how long it took."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,37 +10,42 @@ if TYPE_CHECKING:
 
     from radclear.bundle import RunReport
 
-KEY_WIDTH = len("study-") + 16
 TITLES = {"tumor_location": "tumor location", "lung_disease": "lung disease", "staging": "stage"}
 
 
-def answer_table(report: RunReport, *, names: bool = False, classes_shown: int = 3) -> Table:
-    """One row per study and task.
+def answer_tables(report: RunReport, *, names: bool = False, classes_shown: int = 3) -> Iterator[Table]:
+    """One table per study with one row per task, whole in a terminal of 80 columns.
 
     Args:
         report: what `radclear.bundle.predict_folder` returned.
-        names: whether each study's name stands below its key; names of folders often name patients.
+        names: whether each study's name stands beside its key; names of folders often name patients.
         classes_shown: how many classes of each task are shown, most probable first.
     """
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(header_style="bold")
-    table.add_column("study", min_width=KEY_WIDTH, overflow="fold")
-    table.add_column("task")
-    table.add_column("probability", no_wrap=True)  # a class in two lines would shift the numbers below it
-    table.add_column("key slices")
-    table.add_column("seconds", justify="right")
     for study in (*report.done, *report.skipped):
+        title = f"{study.key} ({study.name})" if names else study.key
+        table = Table(title=escape(title), title_justify="left", header_style="bold")
+        for column in ("task", "class", "probability"):
+            table.add_column(column, no_wrap=True)  # a class in two lines would shift the numbers beside it
+        table.add_column("key slices")
+        table.add_column("seconds", justify="right", no_wrap=True)
         for task in study.result["tasks"]:
             ranked = sorted(task["classes"], key=lambda entry: -entry["probability"])[:classes_shown]
             table.add_row(
-                f"{study.key}\n{escape(study.name)}" if names else study.key,
                 TITLES.get(task["task"], task["task"]),
-                "\n".join(
-                    f"{entry['probability']:.2f} {entry['name'].replace('_', ' ')}" for entry in ranked
-                ),
+                "\n".join(entry["name"].replace("_", " ") for entry in ranked),
+                "\n".join(f"{entry['probability']:.2f}" for entry in ranked),
                 ", ".join(str(key["number"]) for key in task["key_slices"]),
                 f"{sum(study.seconds.values()):.1f}" if study.seconds else "-",
             )
-    return table
+        yield table
+
+
+def input_warnings(report: RunReport) -> Iterator[tuple[str, str]]:
+    """(study key, message) of what a reader must know about the input before believing an answer."""
+    for study in (*report.done, *report.skipped):
+        for warning in study.result["warnings"]:
+            if warning["task"] is None:
+                yield study.key, warning["message"]

@@ -37,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import torch
-    from rich.console import Console
 
     from radclear.backbones import keep_freed_memory, resolve_precision
     from radclear.backbones.scan.measure import measure_core
@@ -45,16 +44,23 @@ def run(args: argparse.Namespace) -> int:
     from radclear.benchmark.study_time import measure_study
     from radclear.cli.run_options import resolve_device
 
-    keep_freed_memory()
     device = resolve_device(args.device)
     native = resolve_precision("auto", device)
     precisions = ["float32"] if native == torch.float32 else ["float32", str(native).removeprefix("torch.")]
-    console = Console(highlight=False)
-    console.print(
+    print(
         f"device {device}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"batches of {args.batch_size}"
     )
-    console.print(
+    if args.scan and device == "cpu":
+        # before memory is kept: a program that runs the plain loop would not keep it either
+        print("selective scan 56×56×192, 16 states, one thread, speed over the naive loop:")
+        core = measure_core()
+        for tier, ratio in core["ratio"].items():
+            print(f"  {tier:<8}{ratio:>8.1f}×  (largest relative error {core['relative_error'][tier]:.1e})")
+        for tier, reason in core["unavailable"].items():
+            print(f"  {tier:<8} not measured: {reason}")
+    keep_freed_memory()
+    print(
         f"{'backbone':<18}{'precision':<11}{'slices/s':>9}"
         f"{'× one-slice float32 loop':>26}{'% of matrix-product peak':>26}"
     )
@@ -65,28 +71,19 @@ def run(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         rounds=args.rounds,
     ):
-        console.print(
+        print(
             f"{speed.backbone:<18}{speed.precision:<11}{speed.slices_per_second:>9.1f}"
             f"{speed.one_slice_ratio:>26.2f}{100 * speed.peak_share:>26.0f}  "
             f"(peak {speed.peak_flops / 1e9:.0f} GFLOP/s)"
         )
-    if args.scan and device == "cpu":
-        console.print("selective scan 56×56×192, 16 states, one thread, speed over the naive loop:")
-        core = measure_core()
-        for tier, ratio in core["ratio"].items():
-            console.print(
-                f"  {tier:<8}{ratio:>8.1f}×  (largest relative error {core['relative_error'][tier]:.1e})"
-            )
-        for tier, reason in core["unavailable"].items():
-            console.print(f"  {tier:<8} not measured: {reason}")
     if args.study:
         seconds = measure_study(
             args.study_backbone, device=device, precision="auto", batch_size=args.batch_size
         )
         total = sum(seconds.values())
-        console.print(
+        print(
             f"one uncompressed study of 64 slices of 512², {args.study_backbone}, three heads: {total:.2f} s"
         )
         for stage, value in seconds.items():
-            console.print(f"  {stage:<10}{value:>8.3f} s{100 * value / total:>6.1f} %")
+            print(f"  {stage:<10}{value:>8.3f} s{100 * value / total:>6.1f} %")
     return 0

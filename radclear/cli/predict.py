@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     from radclear.backbones import keep_freed_memory
     from radclear.bundle import load_heads, predict_folder
-    from radclear.cli.answer_table import answer_table
+    from radclear.cli.answer_table import answer_tables, input_warnings
     from radclear.cli.catalog import bundles_folder, head_paths
     from radclear.cli.progress import progress_bar
 
@@ -74,17 +74,20 @@ def run(args: argparse.Namespace) -> int:
         )
     console = Console()
     names = names_shown(args)
-    console.print(answer_table(report, names=names))
+    for table in answer_tables(report, names=names):
+        console.print(table)
+    for key, message in input_warnings(report):
+        console.print(
+            f"[yellow]warning[/yellow] {escape(f'{key}: {message}')}", highlight=False, soft_wrap=True
+        )
     for study in report.failed:
         name = f" ({study.name})" if names else ""
         reason = (_unknown_series(args, report) if names else None) or study.reason
         console.print(
             f"[red]failed[/red] {escape(f'{study.key}{name}: {reason}')}", highlight=False, soft_wrap=True
         )
-    if report.demonstration:
-        console.print(
-            "Demonstration weights: these answers show how the software works; they are not for diagnosis."
-        )
+    if report.demonstration and (report.done or report.skipped):
+        print("Demonstration weights: these answers show how the software works; they are not for diagnosis.")
     for study in (*report.done, *report.skipped):
         print(f"report: {Path(args.output) / study.key / 'report.html'}")
     print(f"table:  {Path(args.output) / 'summary.csv'}")

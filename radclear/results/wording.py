@@ -55,7 +55,9 @@ def score_meaning(task: dict) -> str:
         task: an entry of ``result["tasks"]``.
     """
     claim = _CLAIMS.get(task["task"], "belong to this class")
-    if task["calibrated"]:
+    if task["model"]["demonstration"]:
+        text = "Demonstration weights: the numbers show what an answer looks like, nothing about a patient."
+    elif task["calibrated"]:
         text = f"A probability of 0.80 means: about 8 of 10 comparable studies with this value {claim}."
     else:
         text = f"Scores rank, but are not calibrated: 0.80 does not mean that 8 of 10 such studies {claim}."

@@ -1,4 +1,4 @@
-"""The table of answers is whole in a narrow terminal."""
+"""The tables of answers are whole in a narrow terminal."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from rich.console import Console
 
 from radclear.bundle import RunReport, StudyRecord
-from radclear.cli.answer_table import answer_table
+from radclear.cli.answer_table import answer_tables, input_warnings
 
 KEY = "study-0123456789abcdef"
 
 
-def printed(*, names: bool) -> str:
+def report() -> RunReport:
     task = {
         "task": "lung_disease",
         "classes": [
@@ -24,20 +24,37 @@ def printed(*, names: bool) -> str:
         ],
         "key_slices": [{"number": 130}, {"number": 132}, {"number": 128}],
     }
-    record = StudyRecord(KEY, "DOE[red]^JANE", result={"tasks": [task]}, seconds={"read": 1.5})
-    report = RunReport(Path("out"), (record,), (), (), True)
+    warnings = [
+        {"code": "gap", "task": None, "message": "a slice is missing"},
+        {"code": "demonstration_weights", "task": "lung_disease", "message": "only demonstrates"},
+    ]
+    result = {"tasks": [task], "warnings": warnings}
+    record = StudyRecord(KEY, "DOE[red]^JANE", result=result, seconds={"read": 1.5})
+    return RunReport(Path("out"), (record,), (), (), True)
+
+
+def printed(*, names: bool) -> str:
     console = Console(file=io.StringIO(), width=80, color_system=None)
-    console.print(answer_table(report, names=names))
+    for table in answer_tables(report(), names=names):
+        console.print(table)
     return console.file.getvalue()
 
 
 def test_keys_are_whole_and_each_class_stands_beside_its_probability():
     text = printed(names=False)
     assert KEY in text
-    assert text.index("0.92 ground glass") < text.index("0.78 consolidation") < text.index("0.57 nodule")
+    lines = [line.split("│") for line in text.splitlines() if line.startswith("│")]
+    assert [(line[2].strip(), line[3].strip()) for line in lines] == [
+        ("ground glass", "0.92"), ("consolidation", "0.78"), ("nodule", "0.57")
+    ]  # fmt: skip
+    assert lines[0][4].strip() == "130, 132, 128" and lines[0][5].strip() == "1.5"
     assert "effusion" not in text, "the three most probable classes are shown"
     assert "DOE" not in text
 
 
 def test_names_are_shown_as_they_are():
     assert "DOE[red]^JANE" in printed(names=True)
+
+
+def test_warnings_about_the_input_are_listed_and_those_about_weights_are_not():
+    assert list(input_warnings(report())) == [(KEY, "a slice is missing")]
