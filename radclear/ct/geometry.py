@@ -205,6 +205,6 @@ def not_axial(found: str) -> CTInputError:
     """The refusal of slices that cannot be seen axially."""
     return CTInputError(
         "not_axial",
-        f"found {found}, which do not make axial slices of at least {SMALLEST_SIDE_PIXELS} pixels and "
-        f"{SMALLEST_SIDE_MM:.0f} mm a side. An axial series is needed: export the axial series of this study",
+        f"found {found}, which cannot be turned into axial slices of at least {SMALLEST_SIDE_PIXELS} pixels "
+        f"and {SMALLEST_SIDE_MM:.0f} mm a side. An axial series is needed: export that of this study",
     )

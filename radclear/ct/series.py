@@ -114,11 +114,19 @@ def _nothing(broken: Sequence[Broken], rejected: Sequence[Rejected]) -> CTInputE
     if modalities:
         found = ", ".join(f"{count} of {modality}" for modality, count in sorted(modalities.items()))
         return CTInputError("not_ct", f"Modality (0008,0060) must be CT; found {found}")
-    counts = Counter(entry.reason.replace("_", " ") for entry in rejected)
-    found = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "no files"
+    counts = Counter(entry.reason for entry in rejected)
+    found = ", ".join(f"{_REJECTED_AS[reason]}: {count}" for reason, count in sorted(counts.items()))
     return CTInputError(
-        "no_ct_found", f"no CT slices here: found {found}. Name a folder, zip or file with a CT series"
+        "no_ct_found",
+        f"no CT slices here ({found or 'no files'}). Name a folder, zip or file with a CT series",
     )
+
+
+_REJECTED_AS = {
+    "localizer": "localizers",
+    "not_an_image": "DICOM files without an image",
+    "not_dicom": "files that are not DICOM",
+}
 
 
 def _apply_rules(candidates: Sequence[Stack]) -> tuple[Stack, str]:

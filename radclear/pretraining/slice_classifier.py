@@ -17,11 +17,16 @@ class SliceClassifier(nn.Module):
         backbone: whose embedding is the norm of the mean of its tokens; trained in place.
         n_classes: logits per slice and per token.
         precision: of the backbone, see `radclear.backbones.resolve_precision`.
-        device: device type that the precision is resolved for.
+        device: where it will run, which decides the precision.
     """
 
     def __init__(
-        self, backbone: GatedCNN, n_classes: int, *, precision: str = "auto", device: str = "cpu"
+        self,
+        backbone: GatedCNN,
+        n_classes: int,
+        *,
+        precision: str = "auto",
+        device: str | torch.device = "cpu",
     ) -> None:
         super().__init__()
         self.backbone = backbone
