@@ -7,7 +7,8 @@ from typing import Any
 
 _HOMES = {
     "AnnotatedSlices": "annotated_slices",
-    "SliceAndTokenLoss": "slice_classifier",
+    "ClipGradients": "slice_classifier",
+    "RegionLoss": "slice_classifier",
     "SliceClassifier": "slice_classifier",
     "balanced_sampler": "annotated_slices",
     "lecl_loss": "loss",

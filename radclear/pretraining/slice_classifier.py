@@ -1,21 +1,27 @@
-"""A slice encoder with linear layers on its embedding and tokens: what the supervised warm-up trains."""
+"""A slice encoder with linear layers on its embedding and its maps: what the supervised warm-up trains."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from ignite.engine import Engine
+from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 
 from radclear.backbones import normalize_slices, resolve_precision
 from radclear.backbones.gated_cnn import GatedCNN
+from radclear.pretraining.region_labels import COVERAGE, EXTENT, PRESENT
+
+N_TARGETS = 3  # present, extent, coverage
+RARE_LOGIT = -3.0  # a cell shows a finding seldom: where training starts
 
 
 class SliceClassifier(nn.Module):
-    """Backbone, a linear layer on the embedding and one on the tokens.
+    """Backbone, a linear layer on the embedding and one on each of the last two maps.
 
     Args:
         backbone: whose embedding is the norm of the mean of its tokens; trained in place.
-        n_classes: logits per slice and per token.
+        n_findings: F.
         precision: of the backbone, see `radclear.backbones.resolve_precision`.
         device: where it will run, which decides the precision.
     """
@@ -23,48 +29,110 @@ class SliceClassifier(nn.Module):
     def __init__(
         self,
         backbone: GatedCNN,
-        n_classes: int,
+        n_findings: int,
         *,
         precision: str = "auto",
         device: str | torch.device = "cpu",
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.slice_linear = nn.Linear(backbone.embedding_dim, n_classes)
-        self.token_linear = nn.Linear(backbone.embedding_dim, n_classes)
+        self.n_findings = n_findings
+        *_, finer, last = backbone.config.dims
+        self.slice_linear = nn.Linear(last, n_findings * N_TARGETS)
+        self.last_linear = nn.Linear(last, n_findings * N_TARGETS)
+        self.finer_norm = nn.LayerNorm(finer)
+        self.finer_linear = nn.Linear(finer, n_findings * N_TARGETS)
+        for linear in (self.last_linear, self.finer_linear):
+            nn.init.constant_(linear.bias.view(n_findings, N_TARGETS)[:, PRESENT], RARE_LOGIT)
         self.dtype = resolve_precision(precision, device)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 1, S, S) float in [0, 1] → (B, 1 + N, n_classes) float32 logits, slice before tokens."""
+        """(B, 1, S, S) float in [0, 1] → (B, 1 + (S/32)² + (S/16)², F, 3) float32.
+
+        Rows as those of `radclear.pretraining.region_labels` with strides (32, 16).
+        """
         with torch.autocast(x.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            tokens = self.backbone.tokens(normalize_slices(x))
-        tokens = tokens.float()
-        embedding = self.backbone.norm(tokens.mean(dim=1))  # as GatedCNN.embed, without a second pass
-        of_tokens = self.token_linear(self.backbone.norm(tokens))
-        return torch.cat([self.slice_linear(embedding)[:, None], of_tokens], dim=1)
+            map_, maps = normalize_slices(x), []
+            for downsample, stage in zip(self.backbone.downsample_layers, self.backbone.stages, strict=True):
+                map_ = stage(downsample(map_))
+                maps.append(map_)
+        finer, last = (map_.flatten(1, 2).float() for map_ in maps[-2:])
+        embedding = self.backbone.norm(last.mean(dim=1))  # as GatedCNN.embed
+        rows = [
+            self.slice_linear(embedding)[:, None],
+            self.last_linear(self.backbone.norm(last)),
+            self.finer_linear(self.finer_norm(finer)),
+        ]
+        return torch.cat(rows, dim=1).unflatten(2, (self.n_findings, N_TARGETS))
 
 
-class SliceAndTokenLoss(nn.Module):
-    """Binary cross-entropy of the slice plus that of its tokens, where a positive token weighs more.
+class RegionLoss(nn.Module):
+    """Cross-entropy of presence and a smooth L1 of the sizes, of the slice and of the cells.
 
     Args:
-        token_weight: of the tokens' mean loss beside the slice's.
-        positive_weight: of positive tokens, which are rare.
+        slice_weight: of the slice's cross-entropy.
+        cell_weight: of the cross-entropy averaged over cells.
+        positive_weight: of present findings in the cross-entropy, since they are rare.
+        size_weight: of the slice's extent and coverage.
+        cell_size_weight: of the extent in cells, where the finding is present.
     """
 
-    def __init__(self, *, token_weight: float = 1.0, positive_weight: float = 5.0) -> None:
+    def __init__(
+        self,
+        *,
+        slice_weight: float = 2.0,
+        cell_weight: float = 6.0,
+        positive_weight: float = 5.0,
+        size_weight: float = 1.0,
+        cell_size_weight: float = 0.4,
+    ) -> None:
         super().__init__()
-        self.token_weight = token_weight
+        self.slice_weight = slice_weight
+        self.cell_weight = cell_weight
         self.positive_weight = positive_weight
+        self.size_weight = size_weight
+        self.cell_size_weight = cell_size_weight
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(B, 1 + N, C) logits and labels → scalar."""
-        of_slice = F.binary_cross_entropy_with_logits(logits[:, 0], labels[:, 0])
-        weight = logits.new_tensor(self.positive_weight)
-        of_tokens = F.binary_cross_entropy_with_logits(logits[:, 1:], labels[:, 1:], pos_weight=weight)
-        return of_slice + self.token_weight * of_tokens
+    def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """(B, 1 + N, F, 3) outputs and labels → scalar."""
+        loss = self.slice_weight * self._presence(outputs[:, 0], labels[:, 0])
+        loss = loss + self.cell_weight * self._presence(outputs[:, 1:], labels[:, 1:])
+        for target in (EXTENT, COVERAGE):
+            loss = loss + self.size_weight * F.smooth_l1_loss(
+                outputs[:, 0, :, target], labels[:, 0, :, target]
+            )
+        present = labels[:, 1:, :, PRESENT] > 0
+        if bool(present.any()):
+            extent = F.smooth_l1_loss(outputs[:, 1:, :, EXTENT][present], labels[:, 1:, :, EXTENT][present])
+            loss = loss + self.cell_size_weight * extent
+        return loss
+
+    def _presence(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        present = labels[..., PRESENT]
+        weight = torch.where(present < 0, 0.0, torch.where(present > 0, self.positive_weight, 1.0))
+        return F.binary_cross_entropy_with_logits(outputs[..., PRESENT], present.clamp(min=0), weight=weight)
+
+
+class ClipGradients:
+    """Handler of a MONAI trainer: scale the gradient of a network down to a norm before each step.
+
+    Args:
+        network: whose gradient.
+        max_norm: largest L2 norm over all parameters.
+    """
+
+    def __init__(self, network: nn.Module, *, max_norm: float = 1.0) -> None:
+        self.network = network
+        self.max_norm = max_norm
+
+    def attach(self, engine: Engine) -> None:
+        """Run after every backward pass of `engine`."""
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
 
 
 def step_loss(output: dict[str, Tensor]) -> float:
     """The loss of one step, from the output of MONAI's trainer: an `output_transform` for its handlers."""
-    return float(output["loss"])
+    return float(output["loss"].detach())

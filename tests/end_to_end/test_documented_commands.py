@@ -24,7 +24,7 @@ SMALLER = {
     r"--slices 64": "--slices 24",
     r"--size (96|128|256)": "--size 64",
     r"--max_epochs \d+": "--max_epochs 2",
-    r"(configs/warm_up.json --dataset_dir \S+)": r"\1 --max_epochs 1 --slices_per_epoch 8 --slices_per_batch 4",
+    r"configs/warm_up.json": "configs/warm_up.json --slices_per_epoch 8 --slices_per_batch 4",
 }
 
 

@@ -7,11 +7,15 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from monai.engines import SupervisedTrainer
+from torch import nn
 
 from radclear.backbones import build
 from radclear.phantom import write_cohort
-from radclear.pretraining import AnnotatedSlices, SliceAndTokenLoss, SliceClassifier, balanced_sampler
+from radclear.phantom.labels import DISEASE_CLASSES, LESION_KINDS, LOCATION_CLASSES
+from radclear.pretraining import AnnotatedSlices, ClipGradients, RegionLoss, SliceClassifier, balanced_sampler
 from radclear.pretraining.annotated_slices import CohortError
+from radclear.pretraining.region_labels import COVERAGE, EXTENT, PRESENT, UNSURE, region_labels
 
 
 @pytest.fixture(scope="module")
@@ -23,60 +27,129 @@ def cohort(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def slices(cohort):
-    return AnnotatedSlices(cohort, image_size=56, grid=7)
+    return AnnotatedSlices(cohort, image_size=64)
 
 
-def test_reads_the_training_studies_only(cohort, slices):
+@pytest.fixture(scope="module")
+def boxes(cohort):
+    """The boxes of the training studies, with their finding and the number of their slice."""
+    train = pd.read_csv(cohort / "labels.csv").query("split == 'train'")["study"].tolist()
+    table = pd.read_csv(cohort / "boxes.csv").query("study in @train")
+    return table.assign(
+        finding=np.where(table["kind"].isin(LESION_KINDS), table["site"], table["kind"]),
+        row=[train.index(study) * 24 + z for study, z in zip(table["study"], table["slice"], strict=True)],
+    )
+
+
+def test_reads_the_studies_of_a_split_or_all(cohort, slices):
     table = pd.read_csv(cohort / "labels.csv")
     assert slices.n_studies == (table["split"] == "train").sum()
     assert len(slices) == 24 * slices.n_studies
+    assert AnnotatedSlices(cohort, split=None, image_size=64).n_studies == len(table)
 
 
-def test_labels_are_the_boxes_of_the_table(cohort, slices):
-    boxes = pd.read_csv(cohort / "boxes.csv")
-    train = pd.read_csv(cohort / "labels.csv").query("split == 'train'")["study"].tolist()
-    boxes = boxes[boxes["study"].isin(train)]
-    annotated = {(train.index(study), z) for study, z in zip(boxes["study"], boxes["slice"], strict=True)}
-    found = {divmod(int(i), 24) for i in np.flatnonzero(slices.labels[:, -1])}
-    assert found == annotated
-    assert slices.labels[:, :-1].any(dim=1).equal(slices.labels[:, -1].bool())
+def test_findings_are_tumor_sites_and_signs_of_lung_disease(slices, boxes):
+    assert set(slices.findings) <= {*LOCATION_CLASSES, *DISEASE_CLASSES}
+    shown = {(row, slices.findings[f]) for row, f in slices.shown.nonzero().tolist()}
+    assert shown == set(zip(boxes["row"], boxes["finding"], strict=True))
 
 
-def test_cells_of_a_box_cover_its_centre(cohort, slices):
-    boxes = pd.read_csv(cohort / "boxes.csv")
-    train = pd.read_csv(cohort / "labels.csv").query("split == 'train'")["study"].tolist()
-    for box in boxes[boxes["study"].isin(train)].itertuples():
-        row = train.index(box.study) * 24 + box.slice
-        grid = slices.grids[row, 1:, slices.classes.index(f"{box.site} {box.kind}")].view(7, 7)
-        y, x = (int((low + high) / 2 * 7 / 64) for low, high in ((box.y1, box.y2), (box.x1, box.x2)))
-        assert grid[min(y, 6), min(x, 6)]
+def test_a_whole_slice_has_the_labels_of_its_boxes(slices, boxes):
+    for row, own in boxes.groupby("row"):
+        item = slices[row]
+        assert item["image"].shape == (1, 64, 64) and 0 <= item["image"].min() <= item["image"].max() <= 1
+        table = own[["x1", "y1", "x2", "y2"]].assign(f=own["finding"].map(slices.findings.index))
+        expected = region_labels(
+            table.to_numpy(np.float32), view_size=64, strides=(32, 16), n_findings=slices.n_findings
+        )
+        np.testing.assert_allclose(item["label"], expected, atol=1e-5)
 
 
-def test_sampler_keeps_the_annotated_share(slices):
+def test_crops_hold_the_middle_of_a_box_of_their_slice_and_show_the_slice_there(cohort, slices):
+    crops = AnnotatedSlices(cohort, image_size=64, view_size=32, strides=(16,))
     torch.manual_seed(0)
-    drawn = torch.tensor(list(balanced_sampler(slices, n_samples=4000, annotated_share=0.7)))
-    assert slices.labels[drawn, -1].mean().item() == pytest.approx(0.7, abs=0.03)
+    for row in crops.shown.any(dim=1).nonzero().squeeze(1).tolist():
+        item = crops[row]
+        view = (item["image"][0] * 255).round().to(torch.uint8)
+        study, z = divmod(row, 24)
+        windows = crops.stacks[study][:, z].unfold(1, 32, 1).unfold(2, 32, 1)
+        places = (windows == view).all(dim=-1).all(dim=-1).nonzero()
+        middles = (crops.boxes[row][:, :2] + crops.boxes[row][:, 2:4]) / 2
+        assert any(
+            ((middles >= [x - 1, y - 1]) & (middles <= [x + 33, y + 33])).all(axis=1).any()
+            for _, y, x in places.tolist()
+        )
 
 
-def test_network_gives_the_slice_before_its_tokens_and_embeds_as_the_backbone(slices):
-    network = SliceClassifier(build("mambaout_nano"), slices.n_classes, precision="float32").eval()
-    x = torch.rand(2, 1, 224, 224)
+def test_a_window_without_a_share_is_never_drawn(cohort):
+    lung = AnnotatedSlices(cohort, image_size=64, window_shares=[0, 1])
+    for row in range(0, len(lung), 7):
+        study, z = divmod(row, 24)
+        assert lung[row]["image"][0].mul(255).round().to(torch.uint8).equal(lung.stacks[study][1, z])
+
+
+def test_sampler_keeps_the_annotated_share_and_prefers_rare_findings(slices):
+    torch.manual_seed(0)
+    drawn = torch.tensor(list(balanced_sampler(slices, n_samples=6000, annotated_share=0.7)))
+    assert slices.shown[drawn].any(dim=1).float().mean().item() == pytest.approx(0.7, abs=0.03)
+    counts = slices.shown.sum(dim=0)
+    rarest, commonest = counts.argmin(), counts.argmax()
+    ratio = slices.shown[drawn].sum(dim=0) / counts
+    assert ratio[rarest] > 1.5 * ratio[commonest]
+
+
+def test_network_rows_are_the_slice_and_the_cells_of_two_maps():
+    torch.manual_seed(0)
+    network = SliceClassifier(build("mambaout_nano"), 4, precision="float32").eval()
+    x = torch.rand(2, 1, 96, 96)
     with torch.no_grad():
-        logits = network(x)
-        embedding = network.backbone.embed(x.expand(-1, 3, -1, -1).sub(_MEAN).div(_STD))
-    assert logits.shape == (2, 1 + 49, slices.n_classes)
-    torch.testing.assert_close(logits[:, 0], network.slice_linear(embedding), rtol=1e-4, atol=1e-4)
+        outputs = network(x)
+        normalized = x.expand(-1, 3, -1, -1).sub(_MEAN).div(_STD)
+        embedding, tokens = network.backbone.embed(normalized), network.backbone.tokens(normalized)
+    assert outputs.shape == (2, 1 + 9 + 36, 4, 3)
+    torch.testing.assert_close(
+        outputs[:, 0].flatten(1), network.slice_linear(embedding), rtol=1e-4, atol=1e-4
+    )
+    cells = network.last_linear(network.backbone.norm(tokens))
+    torch.testing.assert_close(outputs[:, 1:10].flatten(2), cells, rtol=1e-4, atol=1e-4)
 
 
 def test_loss_is_the_sum_of_its_parts():
     torch.manual_seed(0)
-    logits, labels = torch.randn(3, 5, 4), torch.randint(0, 2, (3, 5, 4)).float()
-    tokens = F.binary_cross_entropy_with_logits(
-        logits[:, 1:], labels[:, 1:], weight=torch.where(labels[:, 1:] > 0, 5.0, 1.0)
+    outputs, labels = torch.randn(3, 5, 4, 3), torch.rand(3, 5, 4, 3)
+    labels[..., PRESENT] = torch.randint(-1, 2, (3, 5, 4)).float()
+
+    def presence(rows):
+        total = 0.0
+        for o, y in zip(outputs[:, rows].flatten(0, 2), labels[:, rows].flatten(0, 2), strict=True):
+            p = torch.sigmoid(o[PRESENT].double())
+            if y[PRESENT] != UNSURE:
+                total -= 5 * p.log() if y[PRESENT] == 1 else (1 - p).log()
+        return total / labels[:, rows, :, 0].numel()
+
+    present = labels[:, 1:, :, PRESENT] == 1
+    sizes = sum(F.smooth_l1_loss(outputs[:, 0, :, t], labels[:, 0, :, t]) for t in (EXTENT, COVERAGE))
+    cell_size = F.smooth_l1_loss(outputs[:, 1:, :, EXTENT][present], labels[:, 1:, :, EXTENT][present])
+    expected = 2 * presence(slice(0, 1)) + 3 * presence(slice(1, None)) + 0.5 * sizes + 0.25 * cell_size
+    loss = RegionLoss(cell_weight=3.0, size_weight=0.5, cell_size_weight=0.25)(outputs, labels)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_gradients_are_clipped_before_the_step():
+    network = nn.Linear(4, 1)
+    before = network.weight.detach().clone()
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=[{"image": 1000 * torch.ones(2, 4), "label": torch.zeros(2, 1)}],
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
+        loss_function=nn.MSELoss(),
+        train_handlers=[ClipGradients(network, max_norm=0.01)],
+        decollate=False,
     )
-    expected = F.binary_cross_entropy_with_logits(logits[:, 0], labels[:, 0]) + 2 * tokens
-    loss = SliceAndTokenLoss(token_weight=2.0, positive_weight=5.0)(logits, labels)
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    trainer.run()
+    assert 0 < (network.weight.detach() - before).norm().item() <= 0.01 + 1e-6
 
 
 def test_a_folder_that_is_no_cohort_says_what_to_do(tmp_path):
@@ -87,6 +160,12 @@ def test_a_folder_that_is_no_cohort_says_what_to_do(tmp_path):
 def test_a_split_without_boxes_is_named(cohort):
     with pytest.raises(CohortError, match="'nosuch'"):
         AnnotatedSlices(cohort, split="nosuch")
+
+
+@pytest.mark.parametrize("options", [{"view_size": 72}, {"view_size": 40}, {"window_shares": [1.0]}])
+def test_sizes_and_shares_that_do_not_fit_are_refused(cohort, options):
+    with pytest.raises(CohortError, match="expected"):
+        AnnotatedSlices(cohort, image_size=64, **options)
 
 
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
