@@ -1,5 +1,6 @@
 """From a bag of slice embeddings to study logits, attention and key slices."""
 
+from radclear.aggregation.ensemble import EnsembleMIL, join_members
 from radclear.aggregation.losses import (
     KINDS,
     MulticlassLoss,
@@ -9,27 +10,37 @@ from radclear.aggregation.losses import (
     to_probabilities,
 )
 from radclear.aggregation.mil import (
+    AGGREGATORS,
     AggregationError,
     AttentionMIL,
     GatedAttentionMIL,
     MeanPoolMIL,
     MILAggregator,
+    build_aggregator,
 )
+from radclear.aggregation.ordinal import CumulativeLogits, class_probabilities, cumulative_logits
 from radclear.aggregation.slices import key_slices, slice_attention
 from radclear.aggregation.study_classifier import StudyClassifier
 
 __all__ = [
+    "AGGREGATORS",
     "KINDS",
     "AggregationError",
     "AttentionMIL",
+    "CumulativeLogits",
+    "EnsembleMIL",
     "GatedAttentionMIL",
     "MILAggregator",
     "MeanPoolMIL",
     "MulticlassLoss",
     "MultilabelLoss",
     "StudyClassifier",
+    "build_aggregator",
     "build_loss",
     "check_kind",
+    "class_probabilities",
+    "cumulative_logits",
+    "join_members",
     "key_slices",
     "slice_attention",
     "to_probabilities",

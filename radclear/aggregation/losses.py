@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from radclear.aggregation.mil import AggregationError
 
-KINDS = ("multilabel", "multiclass")
+KINDS = ("multilabel", "multiclass", "ordinal")
 
 
 def check_kind(kind: str) -> str:
-    """`kind` itself, or an error that names the two there are."""
+    """`kind` itself, or an error that names those there are."""
     if kind not in KINDS:
         raise AggregationError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
     return kind
@@ -25,7 +25,8 @@ def to_probabilities(logits: torch.Tensor, kind: str) -> torch.Tensor:
 
     Args:
         logits: what a head returns.
-        kind: `"multilabel"`: each class for itself (sigmoid); `"multiclass"`: one of the classes (softmax).
+        kind: `"multilabel"`: each class for itself (sigmoid); `"multiclass"` and `"ordinal"`: one of the
+            classes (softmax).
     """
     if not logits.is_floating_point() or logits.dtype.itemsize < 4:
         logits = logits.float()
@@ -91,7 +92,10 @@ class MulticlassLoss(nn.Module):
 
 
 def build_loss(kind: str, *, weights: torch.Tensor | Sequence[float] | None = None) -> nn.Module:
-    """The loss of a kind of task; `weights` are its `pos_weight` or its `class_weight`."""
+    """The loss of a kind of task; `weights` are its `pos_weight` or its `class_weight`.
+
+    The logits of an ordinal head are log probabilities, so that cross-entropy is its negative log likelihood.
+    """
     if check_kind(kind) == "multilabel":
         return MultilabelLoss(pos_weight=weights)
     return MulticlassLoss(class_weight=weights)

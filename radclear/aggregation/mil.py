@@ -5,9 +5,12 @@ Legend: B studies, n instances of the longest bag, d embedding dimension, h hidd
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
+from radclear.aggregation.ordinal import CumulativeLogits
 from radclear.errors import RadclearError
 
 
@@ -28,7 +31,13 @@ class MILAggregator(nn.Module):
     """
 
     def __init__(
-        self, embedding_dim: int, n_classes: int, *, hidden_dim: int = 256, dropout: float = 0.25
+        self,
+        embedding_dim: int,
+        n_classes: int,
+        *,
+        hidden_dim: int = 256,
+        dropout: float = 0.25,
+        kind: str = "multilabel",
     ) -> None:
         """
         Args:
@@ -36,6 +45,8 @@ class MILAggregator(nn.Module):
             n_classes: C, number of logits.
             hidden_dim: h, width of the instance MLP, the attention and the head.
             dropout: probability of the head's dropout.
+            kind: `"ordinal"` makes the C logits the log probabilities of ordered classes, see
+                `radclear.aggregation.ordinal`; `"multilabel"` and `"multiclass"` heads are the same network.
         """
         super().__init__()
         self.embedding_dim = embedding_dim
@@ -46,8 +57,13 @@ class MILAggregator(nn.Module):
             nn.Linear(hidden_dim, hidden_dim),
             nn.Dropout(dropout),
             nn.SiLU(),
-            nn.Linear(hidden_dim, n_classes),
         )
+        if kind == "ordinal":
+            self.head.extend([nn.Linear(hidden_dim, 1), CumulativeLogits(n_classes)])
+        elif kind in ("multilabel", "multiclass"):
+            self.head.append(nn.Linear(hidden_dim, n_classes))
+        else:
+            raise AggregationError(f"kind is {kind!r}; expected multilabel, multiclass or ordinal")
         self.attention = torch.zeros(0, 0)
 
     def score(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -98,9 +114,15 @@ class AttentionMIL(MILAggregator):
     """Attention pooling as in CLEAR: w · tanh(V h), Ilse et al. 2018 (arXiv 1802.04712) eq. 8."""
 
     def __init__(
-        self, embedding_dim: int, n_classes: int, *, hidden_dim: int = 256, dropout: float = 0.25
+        self,
+        embedding_dim: int,
+        n_classes: int,
+        *,
+        hidden_dim: int = 256,
+        dropout: float = 0.25,
+        kind: str = "multilabel",
     ) -> None:
-        super().__init__(embedding_dim, n_classes, hidden_dim=hidden_dim, dropout=dropout)
+        super().__init__(embedding_dim, n_classes, hidden_dim=hidden_dim, dropout=dropout, kind=kind)
         self.scorer = nn.Sequential(nn.Linear(hidden_dim, hidden_dim), nn.Tanh(), nn.Linear(hidden_dim, 1))
 
     def score(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -111,9 +133,15 @@ class GatedAttentionMIL(MILAggregator):
     """Gated attention pooling: w · (tanh(V h) ⊙ sigmoid(U h)), Ilse et al. 2018 (arXiv 1802.04712) eq. 9."""
 
     def __init__(
-        self, embedding_dim: int, n_classes: int, *, hidden_dim: int = 256, dropout: float = 0.25
+        self,
+        embedding_dim: int,
+        n_classes: int,
+        *,
+        hidden_dim: int = 256,
+        dropout: float = 0.25,
+        kind: str = "multilabel",
     ) -> None:
-        super().__init__(embedding_dim, n_classes, hidden_dim=hidden_dim, dropout=dropout)
+        super().__init__(embedding_dim, n_classes, hidden_dim=hidden_dim, dropout=dropout, kind=kind)
         self.value = nn.Linear(hidden_dim, hidden_dim)
         self.gate = nn.Linear(hidden_dim, hidden_dim)
         self.weight = nn.Linear(hidden_dim, 1)
@@ -127,3 +155,13 @@ class MeanPoolMIL(MILAggregator):
 
     def score(self, hidden: torch.Tensor) -> torch.Tensor:
         return torch.zeros(hidden.shape[:2], dtype=hidden.dtype, device=hidden.device)
+
+
+AGGREGATORS = {"attention": AttentionMIL, "gated": GatedAttentionMIL, "mean_pool": MeanPoolMIL}
+
+
+def build_aggregator(name: str, embedding_dim: int, n_classes: int, **options: Any) -> MILAggregator:
+    """An aggregator by its short name, one of `AGGREGATORS`; options as in `MILAggregator`."""
+    if name not in AGGREGATORS:
+        raise AggregationError(f"aggregator is {name!r}; expected one of {', '.join(AGGREGATORS)}")
+    return AGGREGATORS[name](embedding_dim, n_classes, **options)

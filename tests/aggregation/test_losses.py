@@ -55,7 +55,7 @@ def test_probabilities():
 
 
 @pytest.mark.parametrize(
-    "function", [lambda: to_probabilities(LOGITS, "ordinal"), lambda: build_loss("binary")]
+    "function", [lambda: to_probabilities(LOGITS, "binary"), lambda: build_loss("binary")]
 )
 def test_unknown_kind_is_named(function):
     with pytest.raises(AggregationError, match="expected one of multilabel, multiclass"):
