@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from math import floor
+from math import ceil, floor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 _CHUNK = 8
+_CHANNELS = 4
 _FIRST_HU = -32768
 #: Just above one half, so that exact halves round up in spite of the rounding of float32.
 _ROUND_UP = 0.5 + 2**-14
@@ -91,28 +92,42 @@ def apply_window(hu: np.ndarray, window: Window) -> np.ndarray:
     return np.take(_table(window), np.asarray(hu, np.int16).view(np.uint16))
 
 
-def _linear(hu: np.ndarray, window: Window, scratch: np.ndarray, out: np.ndarray) -> None:
+class _Scratch:
+    """Room for one slice in between."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.clipped, self.scaled = np.empty(shape, np.int16), np.empty(shape, np.float32)
+
+
+def _linear(hu: np.ndarray, window: Window, scratch: _Scratch, out: np.ndarray) -> None:
     """The window as one multiplication and addition in float32; ``_linear_is_exact`` says where that is
-    right."""
+    right.
+
+    What is outside the window is clipped first, while the numbers are half as long, to the outermost whole
+    HU in it; these may miss black or white by less than half a grey level, or the window is not exact.
+    """
     slope = 255 / window.width_hu
-    np.copyto(scratch, hu)
-    np.multiply(scratch, np.float32(slope), out=scratch)
-    np.add(scratch, np.float32(_ROUND_UP - window.floor_hu * slope), out=scratch)
-    np.clip(scratch, np.float32(0), np.float32(255), out=scratch)
-    np.copyto(out, scratch, casting="unsafe")
+    low, high = ceil(window.floor_hu), floor(window.floor_hu + window.width_hu)
+    np.clip(hu, np.int16(max(low, _FIRST_HU)), np.int16(min(high, 32767)), out=scratch.clipped)
+    np.copyto(scratch.scaled, scratch.clipped)
+    np.multiply(scratch.scaled, np.float32(slope), out=scratch.scaled)
+    np.add(scratch.scaled, np.float32(_ROUND_UP - window.floor_hu * slope), out=scratch.scaled)
+    np.copyto(out, scratch.scaled, casting="unsafe")
 
 
 @lru_cache(maxsize=32)
 def _linear_is_exact(window: Window) -> bool:
     """Whether float32 gives the tabulated grey level of every int16 value, as it does for all usual
     windows."""
+    if window.floor_hu > 32767 or window.floor_hu + window.width_hu < _FIRST_HU:
+        return False  # beyond int16, where `_linear` cannot clip
     values = np.arange(_FIRST_HU, -_FIRST_HU).astype(np.int16)
     grey = np.empty(values.shape, np.uint8)
-    _linear(values, window, np.empty(values.shape, np.float32), grey)
+    _linear(values, window, _Scratch(values.shape), grey)
     return bool(np.array_equal(grey, apply_window(values, window)))
 
 
-def _window_chunk(hu: np.ndarray, window: Window, scratch: np.ndarray, out: np.ndarray) -> None:
+def _window_chunk(hu: np.ndarray, window: Window, scratch: _Scratch, out: np.ndarray) -> None:
     """``apply_window`` slice by slice into ``out``: twice as fast where float32 is exact, the table
     elsewhere."""
     for k in range(len(hu)):
@@ -148,18 +163,35 @@ def slice_stack(
     top, left = (size - height) // 2, (size - width) // 2
     stack = torch.zeros((len(windows), n_slices, size, size), dtype=torch.uint8)
     grey = np.empty((min(_CHUNK, n_slices), rows, columns), np.uint8)
-    scratch = np.empty((rows, columns), np.float32)
+    scratch = _Scratch((rows, columns))
     for start in range(0, n_slices, _CHUNK):
         chunk = study.hu[start : start + _CHUNK]
         for w, window in enumerate(windows):
             _window_chunk(chunk, window, scratch, grey)
-            pictures = torch.from_numpy(grey[: len(chunk)])[:, None]
+            pictures = torch.from_numpy(grey[: len(chunk)])
             if (height, width) != (rows, columns):
-                pictures = torch.nn.functional.interpolate(
-                    pictures, (height, width), mode="bilinear", antialias=True
-                )
-            stack[w, start : start + _CHUNK, top : top + height, left : left + width] = pictures[:, 0]
+                pictures = _resized(pictures, (height, width))
+            stack[w, start : start + _CHUNK, top : top + height, left : left + width] = pictures
     return stack
+
+
+def _resized(pictures: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """(n, height, width) uint8, antialiased bilinear.
+
+    Slices go in fours, as if they were the channels of one picture: torch's kernel for 8-bit pictures takes
+    four channels at a time in its vector registers, which is three times as fast and gives the same bytes.
+    """
+    import torch
+
+    fours = len(pictures) // _CHANNELS * _CHANNELS
+    parts = [part for part in (pictures[:fours], pictures[fours:]) if len(part)]
+    resized = [
+        torch.nn.functional.interpolate(
+            part.unflatten(0, (-1, min(_CHANNELS, len(part)))), shape, mode="bilinear", antialias=True
+        ).flatten(0, 1)
+        for part in parts
+    ]
+    return torch.cat(resized)
 
 
 def fitted_shape(height_mm: float, width_mm: float, size: int) -> tuple[int, int]:

@@ -6,11 +6,12 @@ from html import escape
 from importlib import resources
 from string import Template
 
+from radclear.ct import ABDOMEN, LUNG, Window
 from radclear.ct.study import Study
 from radclear.results.answer import ResultError
 from radclear.results.background import findings_table, footer_text, provenance_table, subtitle_text
 from radclear.results.charts import attention_chart, bar
-from radclear.results.thumbnails import Picture, overview_picture, slice_picture, task_windows
+from radclear.results.thumbnails import Picture, overview_picture, slice_pictures, task_windows
 from radclear.results.validation import validate_result
 from radclear.results.wording import (
     ATTENTION_MEANING,
@@ -45,7 +46,8 @@ def render_html(result: dict, *, study: Study | None = None) -> str:
             f"{result['study']['series_hash'][:12]}…; expected the study that the result was made from."
         )
     overview = None if study is None else overview_picture(study)
-    tasks = [_task(task, result, study=study, overview=overview) for task in result["tasks"]]
+    pictures = None if study is None else _key_slice_pictures(result, study)
+    tasks = [_task(task, result, pictures=pictures, overview=overview) for task in result["tasks"]]
     return Template(_template("page.html")).substitute(
         style=_template("style.css"),
         study_key=escape(result["study"]["study_key"]),
@@ -117,14 +119,27 @@ def _glance_row(task: dict) -> str:
     )
 
 
-def _task(task: dict, result: dict, *, study: Study | None, overview: Picture | None) -> str:
+def _key_slice_pictures(result: dict, study: Study) -> dict[tuple[int, Window], Picture]:
+    """(slice index, window) → picture, each made once however many tasks share the slice."""
+    indices = {key["index"] for task in result["tasks"] for key in task["key_slices"]}
+    windows = (ABDOMEN, LUNG)
+    return {
+        (index, window): picture
+        for index in indices
+        for window, picture in zip(windows, slice_pictures(study, index, windows), strict=True)
+    }
+
+
+def _task(
+    task: dict, result: dict, *, pictures: dict[tuple[int, Window], Picture] | None, overview: Picture | None
+) -> str:
     anchor = escape(f"task-{task['task']}")
     chart = attention_chart(task, result["geometry"]["slice_z_mm"], overview=overview, chart_id=anchor)
-    if study is None:
-        pictures = '<p class="muted">No pictures: the page was made without the study’s pixels.</p>'
+    if pictures is None:
+        shown = '<p class="muted">No pictures: the page was made without the study’s pixels.</p>'
     else:
-        figures = "".join(_key_slice(task, key, result, study) for key in task["key_slices"])
-        pictures = f'<div class="keys">{figures}</div>'
+        figures = "".join(_key_slice(task, key, result, pictures) for key in task["key_slices"])
+        shown = f'<div class="keys">{figures}</div>'
     return Template(_template("task.html")).substitute(
         anchor=anchor,
         title=escape(task_title(task["task"])),
@@ -137,7 +152,7 @@ def _task(task: dict, result: dict, *, study: Study | None, overview: Picture | 
         chart=chart,
         attention_meaning=escape(ATTENTION_MEANING),
         even=f"{1 / len(task['attention']):.3f}",
-        pictures=pictures,
+        pictures=shown,
     )
 
 
@@ -166,11 +181,11 @@ def _class_rows(task: dict) -> str:
     return "".join(rows)
 
 
-def _key_slice(task: dict, key: dict, result: dict, study: Study) -> str:
+def _key_slice(task: dict, key: dict, result: dict, pictures: dict[tuple[int, Window], Picture]) -> str:
     place = f"slice {key['number']} of {result['geometry']['n_slices']}, z {format_mm(key['z_mm'])} mm"
     images = []
     for window in task_windows(task["task"]):
-        picture = slice_picture(study, key["index"], window)
+        picture = pictures[key["index"], window]
         name = f"{window.name} window"
         height, width = picture.grey.shape
         limits = f"{window.level_hu:g}/{window.width_hu:g}".replace("-", "−")

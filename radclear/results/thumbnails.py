@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from radclear.ct import ABDOMEN, LUNG, Window
 from radclear.ct.study import Study
 from radclear.results.png import png_data_uri
 
+_OVERVIEW_ROWS = 256  # averaged along y for the overview
 _GLYPHS = {
     "R": ("11110", "10001", "10001", "11110", "10100", "10010", "10001"),
     "L": ("10000", "10000", "10000", "10000", "10000", "10000", "11111"),
@@ -42,22 +44,31 @@ def task_windows(task: str) -> tuple[Window, Window]:
     return (LUNG, ABDOMEN) if task == "lung_disease" else (ABDOMEN, LUNG)
 
 
-def slice_picture(study: Study, index: int, window: Window, *, size: int = 360) -> Picture:
+def slice_pictures(
+    study: Study, index: int, windows: Sequence[Window], *, size: int = 360
+) -> tuple[Picture, ...]:
     """One axial slice seen from the feet: the patient's right at the left, anterior up, R and L drawn in.
 
     Args:
         study: the study; ``hu[index]`` is oriented already, so nothing is flipped here.
         index: slice, counted from 0 at the foot end.
-        window: display window in HU.
+        windows: display windows in HU.
         size: pixels along the longer side.
+
+    Returns:
+        One picture per window; they share one resize.
     """
     spacing_x, spacing_y, _ = study.spacing_mm
     hu = study.hu[index].astype(np.float32)
     width_mm, height_mm = hu.shape[1] * spacing_x, hu.shape[0] * spacing_y
     scale = size / max(width_mm, height_mm)
-    grey = _window(_resize(hu, _pixels(height_mm, scale), _pixels(width_mm, scale)), window)
-    _mark_sides(grey)
-    return Picture(grey=grey, width_mm=width_mm, height_mm=height_mm)
+    small = _resize(hu, _pixels(height_mm, scale), _pixels(width_mm, scale))
+    pictures = []
+    for window in windows:
+        grey = _window(small, window)
+        _mark_sides(grey)
+        pictures.append(Picture(grey=grey, width_mm=width_mm, height_mm=height_mm))
+    return tuple(pictures)
 
 
 def overview_picture(study: Study, *, height: int = 320) -> Picture | None:
@@ -77,8 +88,10 @@ def overview_picture(study: Study, *, height: int = 320) -> Picture | None:
     width_mm, height_mm = study.hu.shape[2] * spacing_x, high - low
     if height_mm < width_mm / 4:
         return None
-    # Air is clipped so that the table and the lungs do not wash out the body's outline.
-    rows = np.stack([np.clip(plane, -1000, 1000).mean(axis=0, dtype=np.float32) for plane in study.hu])
+    # Air is clipped so that the table and the lungs do not wash out the body's outline. A picture of this
+    # size needs no more than every second row of 512.
+    step = max(1, study.hu.shape[1] // _OVERVIEW_ROWS)
+    rows = np.stack([_mean_row(plane[step // 2 :: step]) for plane in study.hu])
     position = np.interp(np.linspace(high, low, max(height, len(rows))), study.z_mm, np.arange(len(rows)))
     below = np.floor(position).astype(int)
     above = np.minimum(below + 1, len(rows) - 1)
@@ -90,9 +103,16 @@ def overview_picture(study: Study, *, height: int = 320) -> Picture | None:
     return Picture(grey=grey, width_mm=width_mm, height_mm=height_mm)
 
 
+def _mean_row(plane: np.ndarray) -> np.ndarray:
+    """(x,) float32: mean along y of HU clipped to -1000 to 1000, exact, for up to 2 ** 21 rows."""
+    clipped = np.clip(plane, np.int16(-1000), np.int16(1000))
+    return (clipped.sum(axis=0, dtype=np.int32) / len(clipped)).astype(np.float32)
+
+
 def _window(hu: np.ndarray, window: Window) -> np.ndarray:
     floor = window.level_hu - window.width_hu / 2
-    return np.clip((hu - floor) / window.width_hu * 255, 0, 255).round().astype(np.uint8)
+    grey = (hu - np.float32(floor)) * np.float32(255 / window.width_hu)
+    return np.rint(np.clip(grey, 0, 255, out=grey), out=grey).astype(np.uint8)
 
 
 def _pixels(length_mm: float, pixels_per_mm: float) -> int:
@@ -101,25 +121,50 @@ def _pixels(length_mm: float, pixels_per_mm: float) -> int:
 
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Antialiased bilinear resize: a triangle filter along each axis, wider by the factor of shrinking."""
-    return _resize_matrix(image.shape[0], height) @ image @ _resize_matrix(image.shape[1], width).T
+    upright = _resize_rows(image, height)
+    return _resize_rows(np.ascontiguousarray(upright.T), width).T
 
 
-def _resize_matrix(n_in: int, n_out: int) -> np.ndarray:
+def _resize_rows(image: np.ndarray, n_out: int) -> np.ndarray:
+    """(n_out, columns): each row is the weighted sum of the few rows under its filter."""
+    first, weights = _filter(image.shape[0], n_out)
+    out = image[first] * weights[:, :1]
+    for tap in range(1, weights.shape[1]):
+        term = image[np.minimum(first + tap, image.shape[0] - 1)]
+        term *= weights[:, tap : tap + 1]
+        out += term
+    return out
+
+
+@lru_cache(maxsize=16)
+def _filter(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
+    """First input of each output, and (n_out, taps) float32 weights of the inputs from there on; 0 past the
+    last input."""
     scale = n_in / n_out
-    centres = (np.arange(n_out, dtype=np.float32)[:, None] + 0.5) * scale - 0.5
-    weights = np.maximum(0, 1 - np.abs(np.arange(n_in, dtype=np.float32) - centres) / max(scale, 1))
-    return weights / weights.sum(axis=1, keepdims=True)
+    centres = (np.arange(n_out)[:, None] + 0.5) * scale - 0.5
+    reach = max(scale, 1)
+    first = np.maximum(np.floor(centres[:, 0] - reach).astype(int) + 1, 0)
+    inputs = first[:, None] + np.arange(int(2 * reach) + 1)
+    weights = np.maximum(0, 1 - np.abs(inputs - centres) / reach) * (inputs < n_in)
+    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    first.flags.writeable = weights.flags.writeable = False
+    return first, weights
 
 
 def _mark_sides(grey: np.ndarray) -> None:
     """Draw R at the left edge and L at the right one, white on black, at half height."""
     zoom = 2 if min(grey.shape) >= 128 else 1
     for letter in "RL":
-        glyph = np.array([[int(bit) for bit in row] for row in _GLYPHS[letter]], np.uint8)
-        stamp = np.kron(np.pad(glyph, 1), np.ones((zoom, zoom), np.uint8)) * 255
+        stamp = _stamp(letter, zoom)
         height, width = stamp.shape
         if height > grey.shape[0] or 2 * width > grey.shape[1]:
             return
         top = (grey.shape[0] - height) // 2
         left = 0 if letter == "R" else grey.shape[1] - width
         grey[top : top + height, left : left + width] = stamp
+
+
+@lru_cache(maxsize=4)
+def _stamp(letter: str, zoom: int) -> np.ndarray:
+    glyph = np.array([[int(bit) for bit in row] for row in _GLYPHS[letter]], np.uint8)
+    return np.kron(np.pad(glyph, 1), np.ones((zoom, zoom), np.uint8)) * 255

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from collections import deque
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -12,6 +14,8 @@ from radclear.errors import MissingDependencyError
 from radclear.results.answer import ATTENTION_SUM_TOLERANCE, PROBABILITY_SUM_TOLERANCE, ResultError
 
 RESULT_SCHEMA_VERSION = "1.0"
+
+_valid = deque(maxlen=1)  # sha256 of the last document found valid: it is checked when built and when written
 
 
 def validate_result(result: dict) -> None:
@@ -24,6 +28,9 @@ def validate_result(result: dict) -> None:
         ResultError: names each place that is wrong, up to five.
         MissingDependencyError: jsonschema is not installed.
     """
+    content = hashlib.sha256(repr(result).encode("utf-8", "surrogatepass")).digest()
+    if content in _valid:
+        return
     problems = [f"{place} is {value}; expected a finite number" for place, value in _not_finite(result)]
     if not problems:
         found = sorted(
@@ -35,6 +42,7 @@ def validate_result(result: dict) -> None:
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise ResultError(f"not a radclear result {RESULT_SCHEMA_VERSION}: " + "; ".join(problems[:5]) + more)
+    _valid.append(content)
 
 
 def result_schema() -> dict:

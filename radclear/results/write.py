@@ -42,7 +42,7 @@ def write_result(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     html_path, json_path = folder / f"{stem}.html", folder / f"{stem}.json"
-    write_atomically(html_path, page.encode("utf-8"))
+    write_atomically(html_path, page.encode("utf-8"), sync_folder=False)  # the next line syncs both
     write_atomically(json_path, encode_json(result))
     return json_path, html_path
 
@@ -69,8 +69,14 @@ def encode_json(document: dict) -> bytes:
     return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary file in the same folder, flush it to the disk, and rename it over the target."""
+def write_atomically(path: Path, content: bytes, *, sync_folder: bool = True) -> None:
+    """Write to a temporary file in the same folder, flush it to the disk, and rename it over the target.
+
+    Args:
+        path: the target.
+        content: its bytes.
+        sync_folder: make the rename survive a power cut; not needed where another file of the folder follows.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -80,7 +86,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    if sync_folder:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -88,11 +88,26 @@ def test_the_aspect_ratio_in_millimetres_is_kept(shape, spacing, fitted):
     assert abs(top - (64 - fitted[0] - top)) <= 1, "centred"
 
 
-@pytest.mark.parametrize("window", [ABDOMEN, LUNG, Window("narrow", 40, 1), Window("odd", 35.5, 81)])
+@pytest.mark.parametrize(
+    "window",
+    [
+        ABDOMEN, LUNG, Window("narrow", 40, 1), Window("odd", 35.5, 81), Window("none", 40.25, 0.1),
+        Window("half", 40.5, 400), Window("all", 0, 70000), Window("above", 40000, 100),
+        Window("below", -40000, 9),
+    ],
+)  # fmt: skip
 def test_the_stack_holds_the_exact_window(window):
     hu = np.arange(-2048, 2048).astype(np.int16).reshape(1, 64, 64)
     stack = slice_stack(study(hu), windows=(window,), size=64)
     np.testing.assert_array_equal(stack[0].numpy(), apply_window(hu, window))
+
+
+@pytest.mark.parametrize("n_slices", [1, 3, 4, 5, 7, 13])
+def test_each_slice_of_any_number_is_resized_by_itself(n_slices):
+    hu = np.random.default_rng(n_slices).integers(-1500, 1500, (n_slices, 96, 80)).astype(np.int16)
+    together = slice_stack(study(hu), size=64)
+    for k in range(n_slices):
+        assert torch.equal(together[:, k], slice_stack(study(hu[k : k + 1]), size=64)[:, 0])
 
 
 def test_windows_can_be_chosen_and_read_only_volumes_used():

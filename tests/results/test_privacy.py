@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,6 +22,7 @@ SECRETS = (
     "1.2.826.0.1.3680043",
     "/archive",
 )
+PICTURE = re.compile(r"base64,[A-Za-z0-9+/=]+")  # where three letters stand beside each other by chance
 
 
 def awkward_study(make):
@@ -59,7 +61,7 @@ def test_no_output_names_the_patient_unless_asked(make, tmp_path):
     files = sorted(tmp_path.iterdir())
     assert len(files) == 4
     for file in files:
-        text = file.read_text(encoding="utf-8")
+        text = PICTURE.sub("", file.read_text(encoding="utf-8"))
         for secret in SECRETS:
             assert secret not in text, f"{secret} in {file.name}"
             assert secret not in file.name

@@ -10,7 +10,12 @@ import pytest
 
 from radclear.ct import ABDOMEN, LUNG
 from radclear.results.png import encode_png
-from radclear.results.thumbnails import overview_picture, slice_picture, task_windows
+from radclear.results.thumbnails import Picture, _resize, overview_picture, slice_pictures, task_windows
+
+
+def slice_picture(study, index, window, **options) -> Picture:
+    (picture,) = slice_pictures(study, index, (window,), **options)
+    return picture
 
 
 def _inflate(png: bytes) -> np.ndarray:
@@ -100,6 +105,24 @@ def test_shrinking_is_the_same_as_another_antialiased_resize(make):
     theirs = np.clip((small + 1350) / 1500 * 255, 0, 255).round()
     inside = np.s_[:, 10:30]  # away from the letters
     assert np.abs(ours[inside] - theirs[inside]).max() <= 1
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(512, 360), (360, 512), (7, 3), (3, 7), (1, 4), (5, 1), (6, 6)])
+def test_resizing_is_the_triangle_filter_by_definition(n_in, n_out):
+    image = np.random.default_rng(2).normal(size=(n_in, 3)).astype(np.float32)
+    expected = np.zeros((n_out, 3))
+    scale = n_in / n_out
+    for i in range(n_out):
+        weights = [max(0, 1 - abs(j + 0.5 - (i + 0.5) * scale) / max(scale, 1)) for j in range(n_in)]
+        expected[i] = sum(w * image[j] for j, w in enumerate(weights)) / sum(weights)
+    np.testing.assert_allclose(_resize(image, n_out, 3), expected, atol=1e-5)
+
+
+def test_windows_share_a_slice(make):
+    both = slice_pictures(make.study(), 3, (ABDOMEN, LUNG))
+    alone = [slice_picture(make.study(), 3, window) for window in (ABDOMEN, LUNG)]
+    assert [np.array_equal(a.grey, b.grey) for a, b in zip(both, alone, strict=True)] == [True, True]
+    assert not np.array_equal(both[0].grey, both[1].grey)
 
 
 def test_windows_follow_the_task():
