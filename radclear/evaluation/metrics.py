@@ -8,12 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from radclear.aggregation import check_kind
-from radclear.errors import RadclearError
-
-
-class EvaluationError(RadclearError, ValueError):
-    """Scores and labels that cannot be evaluated as they were given."""
+from radclear.evaluation.errors import EvaluationError
 
 
 @dataclass(frozen=True)
@@ -77,8 +72,8 @@ def auroc(scores: np.ndarray, labels: np.ndarray, *, kind: str, classes: Sequenc
 
     Args:
         scores: (N, C) probabilities or logits, never decisions: thresholding throws the ranking away.
-        labels: (N, C) of 0 and 1; for multiclass also (N,) class indices.
-        kind: `"multilabel"` or `"multiclass"`.
+        labels: (N, C) of 0 and 1; for multiclass and ordinal also (N,) class indices.
+        kind: `"multilabel"`, `"multiclass"` or `"ordinal"`.
         classes: C names.
 
     Returns:
@@ -86,11 +81,13 @@ def auroc(scores: np.ndarray, labels: np.ndarray, *, kind: str, classes: Sequenc
     """
     from sklearn.metrics import roc_auc_score
 
+    from radclear.aggregation import check_kind
+
     check_kind(kind)
     scores = np.asarray(scores, dtype=np.float64)
     labels = np.asarray(labels)
     n_classes = len(classes)
-    if kind == "multiclass" and labels.ndim == 1:
+    if kind != "multilabel" and labels.ndim == 1:
         if labels.size and not np.isin(labels, np.arange(n_classes)).all():
             raise EvaluationError(
                 f"class indices go from {labels.min()} to {labels.max()}; expected 0 to {n_classes - 1}"

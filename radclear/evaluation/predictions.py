@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from radclear.aggregation import check_kind
-from radclear.evaluation.metrics import EvaluationError
+from radclear.evaluation.errors import EvaluationError
 
 
 def write_predictions(
@@ -33,14 +32,17 @@ def write_predictions(
         patients: N.
         splits: N.
         probabilities: (N, C).
-        labels: (N, C) of 0 and 1, or (N,) class indices for multiclass; None where they are unknown.
+        labels: (N, C) of 0 and 1, or (N,) class indices for multiclass and ordinal; None where they are
+            unknown.
         kind: `"multilabel"`: columns `label_<class>` of 0 and 1; `"multiclass"`: one column `label` with
-            class names.
+            class names; `"ordinal"`: the same as `stage`, with classes from low to high.
         classes: C names; the probabilities are in columns `probability_<class>`.
 
     Returns:
         `path`.
     """
+    from radclear.aggregation import check_kind
+
     path = Path(path)
     check_kind(kind)
     probabilities = np.asarray(probabilities, dtype=np.float64)
@@ -77,11 +79,11 @@ def _label_columns(
     if labels is None:
         return [], [[] for _ in range(n_studies)]
     labels = np.asarray(labels)
-    if kind == "multiclass" and labels.ndim == 2 and labels.shape[1] == len(classes):
+    if kind != "multilabel" and labels.ndim == 2 and labels.shape[1] == len(classes):
         labels = labels.argmax(axis=1)
-    expected = (n_studies,) if kind == "multiclass" else (n_studies, len(classes))
+    expected = (n_studies,) if kind != "multilabel" else (n_studies, len(classes))
     if labels.shape != expected:
         raise EvaluationError(f"labels have shape {list(labels.shape)}; expected {list(expected)} for {kind}")
-    if kind == "multiclass":
-        return ["label"], [[classes[int(index)]] for index in labels]
+    if kind != "multilabel":
+        return ["label" if kind == "multiclass" else "stage"], [[classes[int(index)]] for index in labels]
     return [f"label_{name}" for name in classes], [[int(value) for value in row] for row in labels]
