@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from radclear.bundle.evaluation import read_boxes
 from radclear.bundle.location import BundleError, find_backbone, read_metadata
 from radclear.bundle.weights import verify_weights
 from radclear.cohort import BagDataset, EmbeddingStore, LabelTable
@@ -36,10 +37,12 @@ def check_training(
     splits: Sequence[str],
     windows: Sequence[Any],
     image_size: int,
+    boxes: str | Path | None = None,
+    box_kinds: Sequence[str] | None = None,
 ) -> None:
     """End the process with exit code 2 and one plain sentence where training or evaluation cannot start.
 
-    Opens what the run will open: the label table, and the embeddings of each of its splits.
+    Opens what the run will open: the label table, the embeddings of each of its splits, and the box table.
 
     Args:
         bundle_root: the head bundle.
@@ -49,6 +52,7 @@ def check_training(
         classes, kind, column: see `radclear.cohort.LabelTable.read`.
         splits: of the table, which the run uses.
         windows, image_size: see `expected_embeddings`.
+        boxes, box_kinds: see `radclear.bundle.evaluation.EvaluationWriter`.
     """
     try:
         read_metadata(bundle_root)
@@ -61,6 +65,9 @@ def check_training(
         table = LabelTable.read(labels, classes=classes, kind=kind, column=column, store=store, warn=False)
         for split in splits:
             BagDataset(store, table, split, expected=expected)
+        if boxes is not None:
+            names = {row.study for row in table.studies} | {study for study, _ in table.excluded}
+            read_boxes(boxes, kinds=box_kinds, studies=names)
     except RadclearError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

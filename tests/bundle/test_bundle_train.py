@@ -14,8 +14,16 @@ from bundle_fixtures import HEADS, run_config
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from radclear.bundle import BestWeights, load_backbone_bundle, load_head, read_metadata, seed_weights
+from radclear.bundle import (
+    BestWeights,
+    BundleError,
+    load_backbone_bundle,
+    load_head,
+    read_metadata,
+    seed_weights,
+)
 from radclear.bundle.calibration import fit_temperature, operating_points
+from radclear.bundle.evaluation import read_boxes
 from radclear.cohort import EmbeddingStore, instance_coords
 from radclear.ct import study_key
 from radclear.phantom import DISEASE_CLASSES, STAGE_CLASSES
@@ -194,6 +202,58 @@ def test_what_cannot_start_ends_with_one_sentence_and_code_2(
     assert code == 2, said
     assert found in said and said.count("error: ") == 1 and "Traceback" not in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (None, "boxes.csv does not exist; name it with --boxes"),
+        (
+            ("study,slice,kind", "study,index,kind"),
+            "columns study, index, kind; a box table has",
+        ),
+        (("study-", "other-"), "line 2: study 'other-"),
+        ((",primary", ".5,primary"), f"line 3: slice is '{DEPTH + 1}.5'; expected a whole number from 0"),
+        ((f",{DEPTH + 1},", ",,"), "line 3: slice is ''; expected a whole number"),
+        ((f",{DEPTH + 1},", ",-1,"), "line 3: slice is '-1'; expected a whole number"),
+        ((f",{DEPTH + 1},primary", ""), "line 3: slice is ''; expected a whole number"),
+    ],
+)
+def test_a_bad_box_table_ends_with_one_sentence_and_code_2(
+    change, found, bundles, cohort, tmp_path, capsys, clean_process
+):
+    boxes = tmp_path / "boxes.csv"
+    if change:
+        boxes.write_text((cohort / "boxes.csv").read_text().replace(*change))
+    _, code = run_config(
+        bundles / HEADS[1] / "configs" / "evaluate.json",
+        embeddings=cohort / "embeddings",
+        labels=cohort / "labels.csv",
+        boxes=boxes,
+        output_dir=tmp_path / "out",
+        device="cpu",
+    )
+    said = capsys.readouterr().err
+    assert code == 2, said
+    assert found in said and said.count("error: ") == 1 and "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", None])
+def test_what_is_no_box_table_is_refused(content, tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(BundleError, match="box table"):
+        read_boxes(path)
+
+
+def test_boxes_of_the_chosen_kinds_are_read(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("kind,study,slice\nnodule,a,3\nnode,a,4\nnodule,a,3\nnodule,b,0\n", encoding="utf-8-sig")
+    assert read_boxes(path) == {"a": {3, 4}, "b": {0}}
+    assert read_boxes(path, kinds=["nodule"], studies=["a", "b", "c"]) == {"a": {3}, "b": {0}}
+    with pytest.raises(BundleError, match="line 5: study 'b' is not in the label table"):
+        read_boxes(path, kinds=["node"], studies=["a"])
 
 
 def copy_of(bundles, name, folder):
