@@ -24,6 +24,8 @@ def answer_tables(report: RunReport, *, names: bool = False, classes_shown: int 
     from rich.markup import escape
     from rich.table import Table
 
+    from radclear.results.wording import format_score, score_digits
+
     for study in (*report.done, *report.skipped):
         title = f"{study.key} ({study.name})" if names else study.key
         table = Table(title=escape(title), title_justify="left", header_style="bold")
@@ -33,10 +35,11 @@ def answer_tables(report: RunReport, *, names: bool = False, classes_shown: int 
         table.add_column("seconds", justify="right", no_wrap=True)
         for task in study.result["tasks"]:
             ranked = sorted(task["classes"], key=lambda entry: -entry["probability"])[:classes_shown]
+            digits = score_digits(task)
             table.add_row(
                 TITLES.get(task["task"], task["task"]),
                 "\n".join(entry["name"].replace("_", " ") for entry in ranked),
-                "\n".join(f"{entry['probability']:.2f}" for entry in ranked),
+                "\n".join(format_score(entry["probability"], digits) for entry in ranked),
                 ", ".join(str(key["number"]) for key in task["key_slices"]),
                 f"{sum(study.seconds.values()):.1f}" if study.seconds else "-",
             )

@@ -17,6 +17,7 @@ from radclear.results.wording import (
     ATTENTION_MEANING,
     format_mm,
     format_score,
+    score_digits,
     score_meaning,
     sentence,
     task_title,
@@ -166,16 +167,16 @@ def _class_rows(task: dict) -> str:
     classes = task["classes"]
     if task["kind"] == "multilabel":
         classes = sorted(classes, key=lambda entry: -entry["probability"])
-    rows = []
+    rows, digits = [], score_digits(task)
     for entry in classes:
         point, above = entry["operating_point"], entry["above_operating_point"]
         strong = above or (
             point is None and task["kind"] == "multiclass" and entry["name"] == task["top_class"]
         )
-        call = "not set" if point is None else f"{'≥' if above else '&lt;'} {point:.2f}"
+        call = "not set" if point is None else f"{'≥' if above else '&lt;'} {point:.{digits}f}"
         rows.append(
             f'<tr{" class=strong" if strong else ""}><th scope="row">{escape(entry["label"])}</th>'
-            f'<td class="number">{escape(format_score(entry["probability"]))}</td>'
+            f'<td class="number">{escape(format_score(entry["probability"], digits))}</td>'
             f'<td class="barcell">{bar(entry["probability"], point)}</td><td class="call">{call}</td></tr>'
         )
     return "".join(rows)

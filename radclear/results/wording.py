@@ -13,6 +13,9 @@ _TITLES = {
     "staging": ("Staging", "Which tumor stage fits this study?"),
 }
 
+_NAMED_CLASSES = 3  # in the heading of a task; its table holds all
+_MOST_DIGITS = 6  # of the probabilities in a result document
+
 _CLASS_LABELS = {
     "tumor_location": {"abdomen": "Abdomen (other)", "soft_tissue": "Soft tissue"},
     "lung_disease": {"ground_glass": "Ground-glass opacity", "effusion": "Pleural effusion"},
@@ -69,11 +72,14 @@ def score_meaning(task: dict) -> str:
 def verdict(task: dict) -> str:
     """The answer in one line, for the heading of a task.
 
+    Classes above their operating points come by how far they are above; after three the rest is counted.
+
     Args:
         task: an entry of ``result["tasks"]``.
     """
     ranked = sorted(task["classes"], key=lambda c: -c["probability"])
-    top = f"{ranked[0]['label']} ({format_score(ranked[0]['probability'])})"
+    digits = score_digits(task)
+    top = f"{ranked[0]['label']} ({format_score(ranked[0]['probability'], digits)})"
     if task["kind"] == "multiclass":
         return (
             f"Most likely {top[0].lower()}{top[1:]}" if task["task"] == "staging" else f"Most likely: {top}"
@@ -82,9 +88,12 @@ def verdict(task: dict) -> str:
     if not judged:
         return f"Highest score: {top}; no operating points set"
     positive = [c for c in judged if c["above_operating_point"]]
-    if positive:
-        return ", ".join(f"{c['label']} ({format_score(c['probability'])})" for c in positive)
-    return f"No class above its operating point; highest score: {top}"
+    if not positive:
+        return f"No class above its operating point; highest score: {top}"
+    positive.sort(key=lambda c: c["operating_point"] - c["probability"])
+    named = [f"{c['label']} ({format_score(c['probability'], digits)})" for c in positive[:_NAMED_CLASSES]]
+    rest = len(positive) - len(named)
+    return ", ".join(named) + (f" and {rest} more" if rest else "")
 
 
 def sentence(text: str) -> str:
@@ -93,13 +102,36 @@ def sentence(text: str) -> str:
     return text if not text or text.endswith((".", "!", "?")) else text + "."
 
 
-def format_score(value: float) -> str:
-    """A probability or attention with two decimals that never rounds to a certainty."""
-    if 0 < value < 0.005:
-        return "<0.01"
-    if 0.995 <= value < 1:
-        return ">0.99"
-    return f"{value:.2f}"
+def score_digits(task: dict) -> int:
+    """Decimals for the scores and operating points of a task: 2, or as many more as tell each from the other.
+
+    Two numbers that differ after rounding stand in their true order, so what is printed never contradicts
+    whether a class is above its operating point.
+
+    Args:
+        task: an entry of ``result["tasks"]``.
+    """
+
+    def told_apart(entry: dict, digits: int) -> bool:
+        point = entry.get("operating_point")
+        if point is None or point in (0, 1) or point == entry["probability"]:
+            return True
+        return round(point, digits) not in (0, 1, round(entry["probability"], digits))
+
+    return next(
+        (d for d in range(2, _MOST_DIGITS) if all(told_apart(entry, d) for entry in task["classes"])),
+        _MOST_DIGITS,
+    )
+
+
+def format_score(value: float, digits: int = 2) -> str:
+    """A probability or attention with so many decimals, which never rounds to a certainty."""
+    least = 10**-digits
+    if 0 < value < least / 2:
+        return f"<{least:.{digits}f}"
+    if 1 - least / 2 <= value < 1:
+        return f">{1 - least:.{digits}f}"
+    return f"{value:.{digits}f}"
 
 
 def format_mm(value: float) -> str:

@@ -13,7 +13,7 @@ from radclear.cli.answer_table import answer_tables, input_warnings
 KEY = "study-0123456789abcdef"
 
 
-def report() -> RunReport:
+def report(**points: float) -> RunReport:
     task = {
         "task": "lung_disease",
         "classes": [
@@ -24,6 +24,8 @@ def report() -> RunReport:
         ],
         "key_slices": [{"number": 130}, {"number": 132}, {"number": 128}],
     }
+    for entry in task["classes"]:
+        entry["operating_point"] = points.get(entry["name"])
     warnings = [
         {"code": "gap", "task": None, "message": "a slice is missing"},
         {"code": "demonstration_weights", "task": "lung_disease", "message": "only demonstrates"},
@@ -33,9 +35,9 @@ def report() -> RunReport:
     return RunReport(Path("out"), (record,), (), (), True)
 
 
-def printed(*, names: bool) -> str:
+def printed(*, names: bool, **points: float) -> str:
     console = Console(file=io.StringIO(), width=80, color_system=None)
-    for table in answer_tables(report(), names=names):
+    for table in answer_tables(report(**points), names=names):
         console.print(table)
     return console.file.getvalue()
 
@@ -50,6 +52,11 @@ def test_keys_are_whole_and_each_class_stands_beside_its_probability():
     assert lines[0][4].strip() == "130, 132, 128" and lines[0][5].strip() == "1.5"
     assert "effusion" not in text, "the three most probable classes are shown"
     assert "DOE" not in text
+
+
+def test_probabilities_have_the_digits_of_the_report():
+    text = printed(names=False, nodule=0.571)
+    assert "0.920" in text and "0.570" in text
 
 
 def test_names_are_shown_as_they_are():

@@ -8,7 +8,7 @@ import pytest
 
 from radclear.ct.study import Finding
 from radclear.results import ResultError, render_html
-from radclear.results.wording import format_mm, format_score
+from radclear.results.wording import format_mm, format_score, score_digits, verdict
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
 
@@ -179,6 +179,54 @@ def test_a_task_of_ones_own_gets_a_page_too(make):
     page = Page(render_html(make.result(make.study(), answer)))
     assert "My task: which classes does this study show?" in page.text
     assert "No class above its operating point; highest score: A b (0.70)" in page.text
+
+
+@pytest.mark.parametrize(
+    ("probability", "point", "printed"),
+    [
+        (0.234, 0.226, ("0.234", "≥ 0.226")),
+        (0.226, 0.234, ("0.226", "< 0.234")),
+        (0.2304, 0.2301, ("0.2304", "≥ 0.2301")),
+        (0.25, 0.25, ("0.25", "≥ 0.25")),
+        (0.996, 0.998, ("0.996", "< 0.998")),
+        (0.004, 0.003, ("0.004", "≥ 0.003")),
+        (0.3, 0.004, ("0.300", "≥ 0.004")),
+        (0.004, 0.2, ("<0.01", "< 0.20")),
+        (0.5, 0.0, ("0.50", "≥ 0.00")),
+        (0.2300001, 0.2300002, ("0.230000", "< 0.230000")),  # more than a result document holds
+    ],
+)
+def test_a_score_and_its_operating_point_are_told_apart(make, probability, point, printed):
+    answer = make.location(
+        classes=("lung", "bone"), probabilities=(probability, 0.1), operating_points=(point, None)
+    )
+    study = make.study()
+    page = Page(render_html(make.result(study, answer), study=study))
+    assert printed[0] + printed[1] in page.text
+    digits = len(printed[1].split(".")[1])
+    assert f"{0.1:.{digits}f}not set" in page.text, "all scores of a task have as many digits"
+
+
+def test_two_digits_are_enough_for_most(make):
+    task = make.result(make.study())["tasks"][0]
+    assert score_digits(task) == 2
+
+
+@pytest.mark.parametrize(
+    ("operating_points", "expected"),
+    [
+        ((0.1, 0.1, 0.1, 0.1, 0.1), "A (0.90), B (0.80), C (0.70) and 2 more"),
+        ((0.85, 0.1, 0.2, 0.3, 0.95), "B (0.80), C (0.70), D (0.60) and 1 more"),
+        ((0.85, 0.95, 0.2, 0.3, 0.95), "C (0.70), D (0.60), A (0.90)"),
+        ((0.95, 0.95, 0.95, 0.95, 0.5), "E (0.50)"),
+        ((0.95, 0.95, 0.95, 0.95, 0.95), "No class above its operating point; highest score: A (0.90)"),
+    ],
+)
+def test_the_heading_names_the_three_classes_furthest_above(make, operating_points, expected):
+    answer = make.location(
+        classes=tuple("abcde"), probabilities=(0.9, 0.8, 0.7, 0.6, 0.5), operating_points=operating_points
+    )
+    assert verdict(make.result(make.study(), answer)["tasks"][0]) == expected
 
 
 def test_scores_never_round_to_certainty():
