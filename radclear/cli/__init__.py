@@ -21,6 +21,7 @@ EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_READER_GONE = 0, 1, 2, 141
 COMMANDS = {
     "predict": "answer tumor location, lung disease and stage for CT studies",
     "embed": "write the slice embeddings of CT studies to HDF5 files",
+    "evaluate": "measure a prediction table against its labels: figures with intervals, curves, a report",
     "info": "show versions and bundles",
     "doctor": "check this machine and explain what is missing",
     "phantom": "write synthetic torso CT studies with known labels",
