@@ -212,7 +212,10 @@ class StudyRun:
         logger.info("%s done in %.1f s", source.key, sum(seconds.values()))
 
     def fail(self, source: StudySource, error: BaseException) -> None:
-        """Note that a study has no result, and why; the run goes on."""
+        """Note that a study has no result, and why; the run goes on.
+
+        The log says only which: the reason is in the report, which whoever runs this shows at the end.
+        """
         reason = " ".join(str(error).split())
         if not isinstance(error, RadclearError):
             reason = f"{type(error).__name__}: {reason}"
@@ -220,7 +223,7 @@ class StudyRun:
             private = [*path_names(source.path), source.name, *Path(source.name).parts, str(self.dataset_dir)]
             reason = redact(reason, private=private)
         self._failed.append(StudyRecord(source.key, source.name, reason=reason))
-        logger.error("%s failed: %s", source.key, reason)
+        logger.info("%s failed", source.key)
 
     def finish(self) -> RunReport:
         """Write the summary table and the manifest.

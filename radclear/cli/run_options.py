@@ -56,24 +56,33 @@ def check_input(path: str) -> None:
 
 
 def check_output(path: str) -> None:
-    """Make the output folder, so that what cannot be written is said before anything heavy is loaded.
+    """Try the output folder, so that what cannot be written is said before anything heavy is loaded.
+
+    Leaves nothing behind: a run that ends with a usage error made no folder.
 
     Raises:
         RadclearError: it cannot be made, or nothing can be written into it.
     """
+    import contextlib
     import tempfile
     from pathlib import Path
 
     from radclear.errors import RadclearError
 
+    folder = Path(path)
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]  # innermost first
     try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise RadclearError(
             f"--output {path} cannot be written to ({error.strerror}); name a folder where you may write"
         ) from error
+    finally:
+        for place in missing:
+            with contextlib.suppress(OSError):  # not made, or another process has put something into it
+                place.rmdir()
 
 
 def names_shown(args: argparse.Namespace) -> bool:

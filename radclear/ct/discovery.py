@@ -50,16 +50,16 @@ def study_key(name: str) -> str:
 def find_studies(path: str | Path) -> list[StudySource]:
     """List the studies under a path, in a fixed order.
 
-    A file is one study. A folder whose DICOM all belongs to one study (one header is looked at per folder) is
-    one study, with its series in subfolders or not. Otherwise every immediate subfolder with DICOM is a
-    study, and so is every zip and every volume file (NIfTI, NRRD, MHA) that does not lie beside DICOM. Hidden
-    files are ignored.
+    A file of one of the kinds below is one study. A folder whose DICOM all belongs to one study (one header
+    is looked at per folder) is one study, with its series in subfolders or not. Otherwise every immediate
+    subfolder with DICOM is a study, and so is every zip and every volume file (NIfTI, NRRD, MHA) that does
+    not lie beside DICOM. Hidden files are ignored.
 
     Args:
         path: a DICOM file, zip, volume file, or folder.
 
     Returns:
-        The studies; empty where a folder holds none.
+        The studies; empty where a folder holds none, or a file is neither DICOM, zip nor a volume.
 
     Raises:
         CTInputError: the path does not exist, or mixes loose DICOM files with folders of other studies.
@@ -67,7 +67,7 @@ def find_studies(path: str | Path) -> list[StudySource]:
     path = Path(path)
     if path.is_file():
         source = file_source(path)
-        return [_study(path.name, path, [source])]
+        return [_study(path.name, path, [source])] if _may_be_study(source) else []
     if not path.is_dir():
         raise CTInputError("path_not_found", "the path is neither a file nor a folder")
     files = list_folder(path)
@@ -98,6 +98,13 @@ def find_studies(path: str | Path) -> list[StudySource]:
     if skipped:
         _LOG.info("%d folders without DICOM, zip or volume files are no studies", skipped)
     return sorted(studies, key=lambda study: study.name)
+
+
+def _may_be_study(file: FileSource) -> bool:
+    """Whether a file would count as a study, or as a part of one, in a folder."""
+    if volume_format(file.name) or is_zip(file.name) or named_like_dicom(file.name):
+        return True
+    return peek_study_uid(file, cap_bytes=_PEEK_CAP_BYTES) is not None
 
 
 def _folder(file: FileSource) -> str:

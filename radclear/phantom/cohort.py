@@ -17,7 +17,7 @@ from radclear.phantom.dicom import write_dicom
 from radclear.phantom.disease import stream
 from radclear.phantom.labels import DISEASE_CLASSES, LOCATION_CLASSES
 from radclear.phantom.nifti import write_nifti
-from radclear.phantom.torso import make_phantom
+from radclear.phantom.torso import check_extent, make_phantom
 
 SPLITS = ("train", "val", "test")
 FORMATS = ("dicom", "nifti")
@@ -79,8 +79,7 @@ def write_cohort(
     (folder / "records").mkdir(exist_ok=True)
     names = [f"phantom-{n:04d}" for n in range(n_studies)]
     settings = [_study_settings(seed, n, n_slices, size, format) for n in range(n_studies)]
-    records: dict[str, dict] = {}
-    missing = []
+    records, missing = {}, []
     for name, wanted in zip(names, settings, strict=True):
         record = _existing_record(folder, name, wanted)
         if record is None:
@@ -114,6 +113,8 @@ def _check(n_studies, seed, n_slices, size, splits, format, workers) -> None:
         raise ValueError(f"n_slices is {n_slices}; expected a number or (lowest, highest)")
     if not isinstance(size, int) and not len(size):
         raise ValueError("size is empty; expected a number of pixels or several to draw from")
+    for pixels in [size] if isinstance(size, int) else size:
+        check_extent(n_slices if isinstance(n_slices, int) else n_slices[0], pixels)
     if len(splits) != 3 or min(splits) < 0 or abs(sum(splits) - 1) > 1e-6:
         raise ValueError(f"splits is {splits}; expected fractions of {', '.join(SPLITS)} that sum to 1")
     if format not in FORMATS:
@@ -226,8 +227,7 @@ def _assign_splits(seed: int, n_studies: int, splits: tuple[float, float, float]
     n_train = round(splits[0] * n_studies)
     n_val = min(round(splits[1] * n_studies), n_studies - n_train)
     ordered = ["train"] * n_train + ["val"] * n_val + ["test"] * (n_studies - n_train - n_val)
-    place = stream(seed, "splits").permutation(n_studies)
-    return [ordered[place[n]] for n in range(n_studies)]
+    return [ordered[place] for place in stream(seed, "splits").permutation(n_studies)]
 
 
 def _write_tables(folder: Path, names: list[str], records: dict[str, dict], splits: list[str]) -> None:

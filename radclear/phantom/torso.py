@@ -124,6 +124,14 @@ def _boxes_of(
     return boxes
 
 
+def check_extent(n_slices: int, size: int) -> None:
+    """Refuse, with a ValueError, numbers of slices and pixels that `make_phantom` cannot draw."""
+    if n_slices < MIN_SLICES:
+        raise ValueError(f"n_slices is {n_slices}; expected at least {MIN_SLICES} to show every organ")
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise ValueError(f"size is {size}; expected {MIN_SIZE} to {MAX_SIZE} pixels")
+
+
 def make_phantom(
     seed: int,
     *,
@@ -151,10 +159,7 @@ def make_phantom(
     Raises:
         ValueError: an option is out of range.
     """
-    if n_slices < MIN_SLICES:
-        raise ValueError(f"n_slices is {n_slices}; expected at least {MIN_SLICES} to show every organ")
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise ValueError(f"size is {size}; expected {MIN_SIZE} to {MAX_SIZE} pixels")
+    check_extent(n_slices, size)
     if noise_hu is not None and noise_hu < 0:
         raise ValueError(f"noise_hu is {noise_hu}; expected 0 or more")
     patient = draw_patient(seed) if patient is None else patient

@@ -7,7 +7,7 @@ from argparse import ArgumentTypeError
 import pytest
 
 from radclear.cli import main
-from radclear.cli.run_options import positive_int
+from radclear.cli.run_options import check_output, positive_int
 
 
 def sentence(capsys) -> str:
@@ -72,12 +72,56 @@ def test_output_that_is_a_file_is_refused_at_once(command, tmp_path, capsys):
     assert output.read_text() == "mine"
 
 
-def test_embed_expects_a_study(tmp_path, capsys):
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    assert main(["embed", str(empty), "--output", str(tmp_path / "out"), "--quiet"]) == 2
+@pytest.mark.parametrize("command", ["predict", "embed"])
+@pytest.mark.parametrize("kind", ["empty folder", "folder of notes", "text", "picture", "empty file"])
+def test_an_input_without_a_study_is_a_usage_error_that_leaves_nothing(
+    command, kind, bundles, tmp_path, capsys
+):
+    study = tmp_path / "study"
+    if "folder" in kind:
+        study.mkdir()
+        if "notes" in kind:
+            (study / "notes.txt").write_text("nothing")
+    else:
+        study = tmp_path / {"text": "notes.txt", "picture": "slice.png", "empty file": "IM0001"}[kind]
+        study.write_bytes({"text": b"notes", "picture": b"\x89PNG\r\n\x1a\n", "empty file": b""}[kind])
+    options = ["--output", str(tmp_path / "new" / "out"), "--bundles", str(bundles), "--device", "cpu"]
+    assert main([command, str(study), *options, "--quiet"]) == 2
     message = sentence(capsys)
     assert "no study found" in message and "DICOM" in message
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("command", ["predict", "embed"])
+def test_a_study_that_is_found_and_fails_is_told_once_with_code_1(command, bundles, tmp_path, capsys, caplog):
+    (tmp_path / "scan.dcm").write_bytes(b"no DICOM")
+    options = ["--output", str(tmp_path / "out"), "--bundles", str(bundles), "--device", "cpu", "--quiet"]
+    assert main([command, str(tmp_path / "scan.dcm"), *options]) == 1
+    printed = capsys.readouterr()
+    assert (printed.out + printed.err + caplog.text).count("DICOM") == 1
+    assert (printed.out + printed.err).count("failed study-") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict", ".", "--bundles", "none"),
+        ("embed", ".", "--bundles", "none"),
+        ("phantom", "--slices", "16"),
+        ("predict", ".", "--device", "toaster"),
+    ],
+)
+def test_usage_errors_leave_no_folder(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, "--output", "new/out", "--quiet"]) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_folder_that_is_there_stays(tmp_path):
+    (tmp_path / "out").mkdir()
+    check_output(str(tmp_path / "out"))
+    check_output(str(tmp_path / "out" / "more"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["out"]
 
 
 @pytest.mark.parametrize("typed", [True, False])

@@ -135,7 +135,7 @@ def test_one_broken_study_does_not_stop_the_others(store, reads, caplog):
         (study_key("odd"), "RuntimeError: what no one expected"),
     ]
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert "nothing in the path is a CT image" in caplog.text
+    assert "nothing in the path" not in caplog.text, "whoever runs this shows the reasons, once"
     assert store.keys() == sorted(keys("a", "b"))
     assert [p.name for p in store.folder.iterdir() if p.name.startswith(".")] == []
 

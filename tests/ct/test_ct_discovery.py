@@ -74,6 +74,26 @@ def test_volume_files_and_zips_are_studies_of_their_own(tmp_path):
     assert len(read_study(tmp_path / "dicom").hu) == 6
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("notes.txt", b"notes"),
+        ("slice.png", b"\x89PNG\r\n\x1a\n"),
+        ("IM0001", b""),
+        ("table.csv", b"a,b\n1,2\n"),
+    ],
+)
+def test_a_file_of_another_kind_is_no_study(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert find_studies(tmp_path / name) == find_studies(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["scan.dcm", "scan.zip", "scan.nii.gz", "scan.mha"])
+def test_a_broken_file_of_a_known_kind_is_a_study(tmp_path, name):
+    (tmp_path / name).write_bytes(b"broken")
+    assert len(find_studies(tmp_path / name)) == len(find_studies(tmp_path)) == 1
+
+
 @pytest.mark.parametrize("name", ["ct.nii", "one.dcm", "all.zip"])
 def test_a_single_file_is_one_study(tmp_path, name):
     (tmp_path / name).write_bytes(b"whatever")
