@@ -31,7 +31,7 @@ def draw_png(plan: FigurePlan, *, dpi: int = 160) -> bytes:
         raise MissingDependencyError("matplotlib", purpose="draw figures as PNG") from error
     columns = min(_COLUMNS, len(plan.panels))
     rows = math.ceil(len(plan.panels) / columns)
-    figure = Figure(figsize=(max(columns * _SIDE_INCHES, 4.2), rows * _SIDE_INCHES + 0.7))
+    figure = Figure(figsize=(max(columns * _SIDE_INCHES, 4.2), rows * (_SIDE_INCHES + 0.25) + 0.7))
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained")
     figure.suptitle(plan.title, fontsize=11, fontweight="bold")
@@ -42,9 +42,9 @@ def draw_png(plan: FigurePlan, *, dpi: int = 160) -> bytes:
             axes.set_visible(False)
             continue
         handles |= _draw_panel(axes, plan.panels[index])
-        if index + columns >= len(plan.panels):
+        if index + columns >= len(plan.panels) and plan.panels[index].lines:
             axes.set_xlabel(plan.x_label, fontsize=8)
-        if index % columns == 0:
+        if index % columns == 0 and plan.panels[index].lines:
             axes.set_ylabel(plan.y_label, fontsize=8)
     shown = [role for role in plan.legend if role in handles]
     if shown:
@@ -92,5 +92,6 @@ def _draw_line(axes, line: Line):
         linewidth=_WIDTHS[line.role],
         marker="o" if line.dots else None,
         markersize=3.5,
+        clip_on=not line.dots,
     )
     return handle

@@ -118,7 +118,7 @@ def comparison_section(comparison: Comparison, evaluation: Evaluation) -> str:
         + _table(evaluation, heads, rows, words)
         + _other_differences(comparison, evaluation)
         + '<p class="meaning">Differences are first minus second on the same studies; the bootstrap draws '
-        "the same patients for both. Only the p-values in the last column may be judged together.</p></section>"
+        "the same patients for both. Only the Holm p-values allow for testing several classes.</p></section>"
     )
 
 
@@ -149,8 +149,8 @@ def folds_section(evaluation: Evaluation) -> str:
         '<section aria-labelledby="folds"><h2 id="folds">AUROC per fold</h2><div class="scroll">'
         f'<table class="figures-table"><caption>{table.n_patients} patients, {table.n_studies} studies; '
         f"prevalence over all folds: {escape(prevalence)}.</caption>"
-        f'<thead><tr><th scope="col">Fold</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-        "</div></section>"
+        f'<thead><tr><th scope="col">Fold</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody>'
+        "</table></div></section>"
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from radclear.evaluation.estimates import Estimate
 from radclear.evaluation.plots import FigurePlan, Line, Panel
 
-_SIDE, _LEFT, _TOP, _BOTTOM, _RIGHT = 200, 40, 8, 38, 10
+_SIDE, _LEFT, _TOP, _BOTTOM, _RIGHT = 200, 48, 8, 38, 8
 
 
 def panel_svg(panel: Panel, plan: FigurePlan, *, panel_id: str) -> str:
