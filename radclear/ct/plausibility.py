@@ -18,6 +18,8 @@ _LUNG_HU = (-950, -500)
 #: An adult head covers about 200 to 260 cm2, a torso 400 to 1000 cm2.
 _SMALL_BODY_CM2 = 320.0
 _LUNG_CM2 = 40.0
+#: Less than a third of the height of adult lungs (about 250 mm) or of an abdomen: a part of an organ.
+SHORT_COVERAGE_MM = 80.0
 
 
 def check_values(hu: np.ndarray, *, lowest: float, highest: float) -> None:
@@ -63,12 +65,20 @@ def plausibility_findings(hu: np.ndarray, spacing_mm: tuple[float, float, float]
         spacing_mm: along x, y and z.
 
     Returns:
-        Warnings with the codes ``few_slices``, ``implausible_values`` and ``field_of_view``.
+        Warnings with the codes ``few_slices`` or else ``short_coverage``, ``implausible_values`` and
+        ``field_of_view``.
     """
     findings = []
+    covered_mm = len(hu) * spacing_mm[2]
     if len(hu) < FEW_SLICES:
         message = f"{len(hu)} slice{'s' * (len(hu) > 1)}; a study of the torso has at least {FEW_SLICES}"
         findings.append(Finding("few_slices", "warning", message))
+    elif covered_mm < SHORT_COVERAGE_MM:
+        message = (
+            f"{len(hu)} slices {spacing_mm[2]:.4g} mm apart cover {covered_mm:.0f} mm of the body; a study "
+            f"of the torso covers at least {SHORT_COVERAGE_MM:.0f} mm"
+        )
+        findings.append(Finding("short_coverage", "warning", message))
     sample = _sample(hu)
     soft = _fraction((sample > _SOFT_TISSUE_HU[0]) & (sample < _SOFT_TISSUE_HU[1]))
     if soft < 1e-2:

@@ -16,7 +16,7 @@ def ellipse(shape, width, height) -> np.ndarray:
     return (y[:, None] / (height / 2)) ** 2 + (x[None] / (width / 2)) ** 2 <= 1
 
 
-def body(width_mm, height_mm, *, lungs=False, skull=False, table=False, spacing=1.0, size=400, n_slices=12):
+def body(width_mm, height_mm, *, lungs=False, skull=False, table=False, spacing=1.0, size=400, n_slices=16):
     shape = (int(size / spacing),) * 2
     hu = np.full((n_slices, *shape), -1000, np.int16)
     hu[:, ellipse(shape, width_mm / spacing, height_mm / spacing)] = 40
@@ -71,8 +71,29 @@ def test_the_cross_section_is_measured_in_square_centimetres():
 def test_few_slices_and_empty_slices_are_flagged():
     hu = body(330, 220, n_slices=7)
     assert [f.code for f in plausibility_findings(hu, (1, 1, 5))] == ["few_slices"]
-    air = np.full((12, 400, 400), -1000, np.int16)
+    air = np.full((16, 400, 400), -1000, np.int16)
     assert [f.code for f in plausibility_findings(air, (1, 1, 5))] == ["implausible_values"]
+
+
+@pytest.mark.parametrize(
+    ("n_slices", "spacing", "expected"),
+    [
+        (16, 5.0, []),
+        (15, 5.0, ["short_coverage"]),
+        (80, 1.0, []),
+        (79, 1.0, ["short_coverage"]),
+        (8, 9.0, ["short_coverage"]),
+        (7, 1.0, ["few_slices"]),
+        (7, 20.0, ["few_slices"]),
+    ],
+)
+def test_little_of_the_body_is_flagged_in_millimetres(n_slices, spacing, expected):
+    hu = np.broadcast_to(body(330, 220, n_slices=1, spacing=4), (n_slices, 100, 100))
+    found = plausibility_findings(hu, (4.0, 4.0, spacing))
+    assert [f.code for f in found] == expected
+    if expected == ["short_coverage"]:
+        assert f"cover {n_slices * spacing:.0f} mm of the body" in found[0].message
+        assert found[0].severity == "warning" and "at least 80 mm" in found[0].message
 
 
 def test_strict_refuses_what_is_flagged(tmp_path):
