@@ -197,7 +197,8 @@ def _keep(bag: Any, keep: np.ndarray, n_windows: int) -> Any:
 
 
 def _answer(probability: Callable[[Any], float], bag: Any, study: str) -> float:
-    value = float(probability(bag))
+    answer = probability(bag)
+    value = float(answer.detach() if hasattr(answer, "detach") else answer)
     if not 0 <= value <= 1:
         raise EvaluationError(
             f"the answer for study {study} is {value}; expected one probability, after the sigmoid or softmax"

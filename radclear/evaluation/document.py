@@ -101,7 +101,7 @@ def metric_rows(evaluation: Evaluation) -> str:
                     "n_patients": table.n_patients,
                     "n_positive_studies": counts.n_positive if counts else "",
                     "n_positive_patients": counts.n_positive_patients if counts else "",
-                    "prevalence": f"{counts.prevalence:.6g}" if counts else "",
+                    "prevalence": f"{counts.prevalence:.9g}" if counts else "",
                     "reason": entry.reason,
                 }
             )
@@ -129,7 +129,7 @@ def comparison_rows(comparison: Comparison) -> str:
                     "n_studies": n_studies,
                     "n_patients": n_patients,
                     "n_positive_studies": positives,
-                    "prevalence": "" if positives == "" else f"{positives / n_studies:.6g}",
+                    "prevalence": "" if positives == "" else f"{positives / n_studies:.9g}",
                     "reason": entry.reason or (test.reason if test else ""),
                 }
             )

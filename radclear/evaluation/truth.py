@@ -67,7 +67,7 @@ def own_truth(table: CsvRows, classes: Sequence[str], *, kind: str | None) -> Tr
     if several:
         if kind not in (None, "multilabel"):
             raise EvaluationError(
-                f"prediction table {table.path} has label_<class> columns, which a {kind} table does not "
+                f"prediction table {table.path} has label_<class> columns, which {kind} tables do not "
                 "have; put the name of the one true class into a column label or stage"
             )
         labelled = [name[len(LABEL_PREFIX) :] for name in several]

@@ -1,0 +1,6 @@
+"""Lets tests import `made_tables`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
