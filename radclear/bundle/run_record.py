@@ -21,8 +21,8 @@ from radclear.bundle.location import BundleError
 from radclear.cohort.same_study import is_other_study, study_identity
 from radclear.ct import StudySource, find_studies
 from radclear.errors import RadclearError
+from radclear.privacy import path_names, redact
 from radclear.results import StudyOutcome, write_atomically, write_manifest, write_summary
-from radclear.results.privacy import path_names, redact
 
 logger = logging.getLogger(__name__)
 

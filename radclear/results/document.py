@@ -10,11 +10,11 @@ import numpy as np
 
 from radclear import __version__
 from radclear.ct.study import Study
+from radclear.privacy import hash_uid, path_names, redact
 from radclear.results.answer import (
     ResultError,
     TaskAnswer,
 )
-from radclear.results.privacy import hash_uid, path_names, redact
 from radclear.results.validation import RESULT_SCHEMA_VERSION, validate_result
 from radclear.results.wording import INTENDED_USE, class_label, task_question, task_title
 

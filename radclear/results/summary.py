@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 
 from radclear import __version__
+from radclear.privacy import path_names, redact
 from radclear.results.answer import ResultError
-from radclear.results.privacy import path_names, redact
 from radclear.results.write import encode_json, write_atomically
 
 MANIFEST_VERSION = "1.0"
