@@ -19,6 +19,8 @@ from radclear.bundle.location import BundleError
 from radclear.evaluation import auroc, key_slice_hit_rate, write_predictions
 from radclear.results import write_atomically
 
+RANKED_SLICES = 5  # in the prediction table, for hit rates up to hit@5
+
 
 class EvaluationWriter:
     """Collects what the engine predicts; at the end writes `<task>_predictions.csv`, `<task>_metrics.json`.
@@ -53,6 +55,8 @@ class EvaluationWriter:
         self._probabilities: list[torch.Tensor] = []
         self._labels: list[torch.Tensor] = []
         self._key_slices: dict[str, list[int]] = {}
+        self._ranked_slices: list[list[int]] = []
+        self._n_slices: list[int] = []
 
     def attach(self, engine: Engine) -> None:
         """Listen to the engine."""
@@ -68,9 +72,12 @@ class EvaluationWriter:
         attention = self.head.aggregator.attention.detach().double().cpu()
         for study, weights, mask in zip(batch["study"], attention, batch["mask"].cpu(), strict=True):
             per_slice = slice_attention(weights[mask], len(self.head.windows))
-            self._key_slices[study] = key_slices(
-                per_slice, self.head.n_key_slices, min_distance=KEY_SLICE_DISTANCE
+            ranked = key_slices(
+                per_slice, max(RANKED_SLICES, self.head.n_key_slices), min_distance=KEY_SLICE_DISTANCE
             )
+            self._key_slices[study] = ranked[: self.head.n_key_slices]
+            self._ranked_slices.append(ranked)
+            self._n_slices.append(len(per_slice))
 
     def _write(self, engine: Engine) -> None:
         head = self.head
@@ -105,6 +112,8 @@ class EvaluationWriter:
             labels=labels,
             kind=head.kind,
             classes=head.classes,
+            key_slices=self._ranked_slices,
+            n_slices=self._n_slices,
         )
         content = json.dumps(self.metrics, indent=2) + "\n"
         write_atomically(self.output_dir / f"{head.task}_metrics.json", content.encode())

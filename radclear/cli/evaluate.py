@@ -37,6 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a second prediction table on the same studies, tested in pairs",
     )
     parser.add_argument(
+        "--boxes",
+        metavar="CSV",
+        help="annotated slices (study, slice, kind), for hit rates of the table's key_slices column",
+    )
+    parser.add_argument(
+        "--box-kind",
+        metavar="KIND",
+        action="append",
+        default=[],
+        help="only boxes of this kind count; may be repeated",
+    )
+    parser.add_argument(
         "--task", choices=sorted(TASKS), help="the table must have this task's classes; staging is ordinal"
     )
     parser.add_argument(
@@ -78,6 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from radclear.errors import RadclearError
 
+    if args.box_kind and not args.boxes:
+        raise RadclearError("--box-kind chooses among the rows of --boxes CSV; give that too")
     kind, classes, title = args.kind, None, args.title
     if args.task:
         from radclear.phantom import labels
@@ -104,6 +118,8 @@ def run(args: argparse.Namespace) -> int:
             args.output,
             labels=args.labels,
             other=args.compare,
+            boxes=args.boxes,
+            box_kinds=args.box_kind,
             kind=kind,
             classes=classes,
             split=args.split,
@@ -117,6 +133,8 @@ def run(args: argparse.Namespace) -> int:
     console.print(summary_table(done))
     for warning in done.evaluation.warnings:
         console.print(f"note: {warning}", markup=False, highlight=False)
+    for hit in done.key_slices.hits if done.key_slices else ():
+        print(f"hit@{hit.k}: {hit.n_hit} of {hit.n_studies} studies with annotated slices")
     print(f"report in {done.files[0]}")
     return 0
 

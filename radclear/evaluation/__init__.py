@@ -17,6 +17,7 @@ _HOMES = {
     "EvaluationRun": "run",
     "HitAtK": "hits",
     "HitRate": "metrics",
+    "KeySliceHits": "annotations",
     "MetricSettings": "panel",
     "PairedTest": "auroc_variance",
     "PatientResamples": "resampling",
@@ -37,6 +38,7 @@ _HOMES = {
     "read_predictions": "reading",
     "reliability_curve": "curves",
     "roc_curve": "curves",
+    "table_hits": "annotations",
     "write_predictions": "predictions",
 }
 __all__ = sorted(_HOMES)

@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 from radclear import __version__
+from radclear.evaluation.annotations import KeySliceHits
 from radclear.evaluation.assessment import MACRO, ClassCounts, Evaluation
 from radclear.evaluation.comparison import Comparison
 from radclear.evaluation.estimates import Estimate
@@ -14,7 +15,9 @@ from radclear.evaluation.estimates import Estimate
 DOCUMENT_VERSION = "1.0"
 
 
-def build_document(evaluation: Evaluation, comparison: Comparison | None = None) -> dict[str, Any]:
+def build_document(
+    evaluation: Evaluation, comparison: Comparison | None = None, key_slices: KeySliceHits | None = None
+) -> dict[str, Any]:
     """Everything that was found, without names of studies or patients, ready for JSON."""
     table, resamples = evaluation.table, evaluation.resamples
     document = {
@@ -47,6 +50,18 @@ def build_document(evaluation: Evaluation, comparison: Comparison | None = None)
     }
     if comparison is not None:
         document["comparison"] = _comparison(comparison)
+    if key_slices is not None:
+        document["key_slices"] = {
+            "kinds": list(key_slices.kinds) or None,
+            "n_studies": key_slices.n_studies,
+            "n_studies_annotated": key_slices.hits[0].n_studies,
+            "n_patients_annotated": key_slices.hits[0].n_patients,
+            "hits": {
+                f"hit@{hit.k}": {**hit.rate.as_dict(), "n_hit": hit.n_hit, "chance": hit.chance}
+                for hit in key_slices.hits
+            },
+            "warnings": list(key_slices.warnings),
+        }
     return document
 
 

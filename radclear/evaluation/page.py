@@ -6,6 +6,7 @@ from html import escape
 from importlib import resources
 from string import Template
 
+from radclear.evaluation.annotations import KeySliceHits
 from radclear.evaluation.assessment import MACRO, Evaluation
 from radclear.evaluation.comparison import Comparison
 from radclear.evaluation.document import definitions
@@ -13,6 +14,7 @@ from radclear.evaluation.page_tables import (
     calibration_table,
     comparison_section,
     folds_section,
+    key_slices_section,
     metric_title,
     ranking_table,
     with_interval,
@@ -33,6 +35,7 @@ def render_page(
     *,
     title: str,
     comparison: Comparison | None = None,
+    key_slices: KeySliceHits | None = None,
     provenance: dict[str, str],
 ) -> str:
     """Draw the page.
@@ -42,6 +45,7 @@ def render_page(
         plans: the figures, see :func:`radclear.evaluation.plots.plan_figures`.
         title: heading of the page.
         comparison: with another table, if there is one.
+        key_slices: hits of annotated slices, if there are annotations.
         provenance: item → value, shown at the end.
 
     Returns:
@@ -64,6 +68,7 @@ def render_page(
         comparison="" if comparison is None else comparison_section(comparison, evaluation),
         ranking=ranking_table(evaluation),
         calibration=calibration_table(evaluation),
+        key_slices="" if key_slices is None else key_slices_section(key_slices),
         folds=folds_section(evaluation),
         figures="".join(_figure(plan) for plan in plans),
         methods=_methods(evaluation),

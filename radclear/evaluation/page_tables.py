@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from radclear.evaluation.annotations import KeySliceHits
 from radclear.evaluation.assessment import MACRO, ClassCounts, Evaluation
 from radclear.evaluation.comparison import Comparison
 from radclear.evaluation.estimates import Estimate
@@ -151,6 +152,33 @@ def folds_section(evaluation: Evaluation) -> str:
         f"prevalence over all folds: {escape(prevalence)}.</caption>"
         f'<thead><tr><th scope="col">Fold</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody>'
         "</table></div></section>"
+    )
+
+
+def key_slices_section(found: KeySliceHits) -> str:
+    """How often the slices with most attention show an annotated lesion."""
+    rows = []
+    for hit in found.hits:
+        chance = "–" if hit.chance is None else f"{hit.chance:.3f}"
+        rows.append(
+            f'<tr><th scope="row">hit@{hit.k}</th>{_value_cell(hit.rate)}'
+            f'<td class="number">{hit.n_hit} of {hit.n_studies}</td><td class="number">{chance}</td></tr>'
+        )
+    first = found.hits[0]
+    share = 100 * first.n_studies / found.n_studies
+    of = f" ({', '.join(found.kinds)})" if found.kinds else ""
+    words = (
+        f"{first.n_patients} patients, {first.n_studies} studies with annotated slices{of}; prevalence: "
+        f"{share:.1f} % of the {found.n_studies} evaluated studies. {' '.join(found.warnings)}"
+    )
+    return (
+        '<section aria-labelledby="key-slices"><h2 id="key-slices">Whether attention finds the lesion</h2>'
+        f'<div class="scroll"><table class="figures-table"><caption>{escape(words)}</caption>'
+        '<thead><tr><th scope="col">First key slices</th><th scope="col" class="number">hit rate</th>'
+        '<th scope="col" class="number">studies hit</th><th scope="col" class="number">by chance</th></tr>'
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+        '<p class="meaning">hit@k: at least one of the k slices with most attention is an annotated one. By '
+        "chance: k slices drawn at random.</p></section>"
     )
 
 

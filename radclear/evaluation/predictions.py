@@ -23,6 +23,8 @@ def write_predictions(
     labels: np.ndarray | None,
     kind: str,
     classes: Sequence[str],
+    key_slices: Sequence[Sequence[int]] | None = None,
+    n_slices: Sequence[int] | None = None,
 ) -> Path:
     """Write `study, patient, split`, one probability per class and the labels, as CSV.
 
@@ -37,6 +39,8 @@ def write_predictions(
         kind: `"multilabel"`: columns `label_<class>` of 0 and 1; `"multiclass"`: one column `label` with
             class names; `"ordinal"`: the same as `stage`, with classes from low to high.
         classes: C names; the probabilities are in columns `probability_<class>`.
+        key_slices: N, slice indices from 0, most attention first; column `key_slices`.
+        n_slices: N, how many slices each study has; column `n_slices`.
 
     Returns:
         `path`.
@@ -56,14 +60,25 @@ def write_predictions(
         )
     header = ["study", "patient", "split", *(f"probability_{name}" for name in classes)]
     label_columns, label_rows = _label_columns(labels, kind, classes, n_studies)
+    slice_columns = {}
+    if key_slices is not None:
+        slice_columns["key_slices"] = [" ".join(str(int(index)) for index in row) for row in key_slices]
+    if n_slices is not None:
+        slice_columns["n_slices"] = [int(count) for count in n_slices]
+    for name, values in slice_columns.items():
+        if len(values) != n_studies:
+            raise EvaluationError(f"{name} of {len(values)} studies; expected one for each of {n_studies}")
+    slice_rows = zip(*slice_columns.values(), strict=True) if slice_columns else [()] * n_studies
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*header, *label_columns])
-            for *who, row, label in zip(studies, patients, splits, probabilities, label_rows, strict=True):
-                writer.writerow([*who, *(f"{p:.9g}" for p in row), *label])
+            writer.writerow([*header, *label_columns, *slice_columns])
+            for *who, row, label, slices in zip(
+                studies, patients, splits, probabilities, label_rows, slice_rows, strict=True
+            ):
+                writer.writerow([*who, *(f"{p:.9g}" for p in row), *label, *slices])
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

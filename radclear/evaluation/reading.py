@@ -82,6 +82,8 @@ def read_predictions(
         splits=column("split"),
         folds=column("fold"),
         probabilities=probabilities,
+        key_slices=_key_slices(table, rows) if "key_slices" in table.columns else None,
+        n_slices=_slice_counts(table, rows) if "n_slices" in table.columns else None,
         truth=None if truth is None else np.array([truth[i] for i in kept]),
         excluded=tuple(excluded),
         warnings=(*warnings, *_doubts(probabilities, names, found_kind)),
@@ -170,6 +172,30 @@ def _truth_of_rows(
         if unanswered:
             warnings.append(f"{unanswered} studies of the label table have no prediction here.")
     return truth, excluded, warnings
+
+
+def _key_slices(table: CsvRows, rows: list) -> tuple[tuple[int, ...], ...]:
+    ranked = []
+    for number, row in rows:
+        words = row["key_slices"].split()
+        if not all(word.isdecimal() for word in words) or len(set(words)) != len(words):
+            raise EvaluationError(
+                f"{_WHAT} {table.path}, line {number}: key_slices is {row['key_slices']!r}; expected slice "
+                "numbers from 0, each once, separated by blanks"
+            )
+        ranked.append(tuple(map(int, words)))
+    return tuple(ranked)
+
+
+def _slice_counts(table: CsvRows, rows: list) -> tuple[int, ...]:
+    for number, row in rows:
+        largest = max(map(int, row.get("key_slices", "").split()), default=0)
+        if not row["n_slices"].isdecimal() or int(row["n_slices"]) <= largest:
+            raise EvaluationError(
+                f"{_WHAT} {table.path}, line {number}: n_slices is {row['n_slices']!r}; expected a number "
+                f"above that of every key slice ({largest})"
+            )
+    return tuple(int(row["n_slices"]) for _, row in rows)
 
 
 def _check_probabilities(path: str | Path, probabilities: np.ndarray, names: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from radclear import __version__
+from radclear.evaluation.annotations import KeySliceHits, table_hits
 from radclear.evaluation.assessment import Evaluation, evaluate
 from radclear.evaluation.comparison import Comparison, compare
 from radclear.evaluation.document import build_document, comparison_rows, metric_rows
@@ -39,11 +40,13 @@ class EvaluationRun:
     Attributes:
         evaluation: what was found.
         comparison: with another table, if there was one.
+        key_slices: hits of annotated slices, if there were annotations.
         files: what was written, the page first.
     """
 
     evaluation: Evaluation
     comparison: Comparison | None
+    key_slices: KeySliceHits | None
     files: tuple[Path, ...]
 
 
@@ -53,6 +56,8 @@ def evaluate_predictions(
     *,
     labels: str | Path | None = None,
     other: str | Path | None = None,
+    boxes: str | Path | None = None,
+    box_kinds: Sequence[str] = (),
     kind: str | None = None,
     classes: Sequence[str] | None = None,
     split: str | None = None,
@@ -70,6 +75,8 @@ def evaluate_predictions(
             `comparison.csv` where two tables are compared; each is replaced as a whole.
         labels: CSV with the labels, if they are not in the table.
         other: a second prediction table on the same studies.
+        boxes: CSV of annotated slices, see :func:`radclear.evaluation.table_hits`.
+        box_kinds: kinds of annotation that count; all when empty.
         kind, classes, split: as for :func:`radclear.evaluation.read_predictions`.
         title: of the page; the file's name when omitted.
         settings: of the metrics.
@@ -98,19 +105,23 @@ def evaluate_predictions(
     evaluation = evaluate(table, settings=settings, n_resamples=n_resamples, seed=seed)
     report(2, 4, "comparison")
     comparison = None if second is None else compare(evaluation, second)
+    key_slices = None
+    if boxes is not None:
+        key_slices = table_hits(table, boxes, kinds=box_kinds, n_resamples=n_resamples, seed=seed)
     report(3, 4, "figures")
     plans = plan_figures(evaluation, comparison)
-    manifest = _manifest(evaluation, comparison, started, labels=labels)
+    manifest = _manifest(evaluation, comparison, started, labels=labels, key_slices=key_slices)
     page = render_page(
         evaluation,
         plans,
         title=title or table.name,
         comparison=comparison,
+        key_slices=key_slices,
         provenance=_provenance(manifest),
     )
     content: dict[str, bytes] = {
         PAGE: page.encode("utf-8"),
-        METRICS: encode_json(build_document(evaluation, comparison)),
+        METRICS: encode_json(build_document(evaluation, comparison, key_slices)),
         TABLE: metric_rows(evaluation).encode("utf-8"),
         **{f"{plan.name}.png": draw_png(plan) for plan in plans},
     }
@@ -126,7 +137,7 @@ def evaluate_predictions(
     for name, data in content.items():
         write_atomically(output / name, data)
     report(4, 4, "done")
-    return EvaluationRun(evaluation, comparison, tuple(output / name for name in content))
+    return EvaluationRun(evaluation, comparison, key_slices, tuple(output / name for name in content))
 
 
 def _read_other(
@@ -142,6 +153,7 @@ def _manifest(
     started: datetime,
     *,
     labels: str | Path | None,
+    key_slices: KeySliceHits | None,
 ) -> dict[str, Any]:
     from radclear.ct import study_key
     from radclear.evaluation.csv_rows import read_csv
@@ -153,6 +165,8 @@ def _manifest(
     if labels is not None:
         read = read_csv(labels, required=(), what="label table")
         inputs["labels"] = {"name": read.path.name, "sha256": read.sha256}
+    if key_slices is not None:
+        inputs["boxes"] = {"name": key_slices.boxes.path.name, "sha256": key_slices.boxes.sha256}
     return {
         "manifest_version": "1.0",
         "radclear_version": __version__,
@@ -170,6 +184,7 @@ def _manifest(
             "n_bins": settings.n_bins,
             "default_threshold": settings.default_threshold,
             "thresholds": dict(settings.thresholds),
+            "box_kinds": list(key_slices.kinds) if key_slices else None,
         },
         "started_utc": started.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "finished_utc": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -22,6 +22,8 @@ class PredictionTable:
         folds: N, None where the table has no folds.
         probabilities: (N, C) float64.
         truth: (N, C) booleans; None where the table has no labels.
+        key_slices: N, slice indices from 0, most attention first; None where the table has none.
+        n_slices: N, how many slices each study has; None where the table does not say.
         excluded: (line of the file, study, reason) of rows that are not among the N.
         warnings: sentences that a reader of the figures must know.
         name: of the file, without folder.
@@ -37,6 +39,8 @@ class PredictionTable:
     folds: tuple[str, ...] | None
     probabilities: np.ndarray
     truth: np.ndarray | None
+    key_slices: tuple[tuple[int, ...], ...] | None = None
+    n_slices: tuple[int, ...] | None = None
     excluded: tuple[tuple[int, str, str], ...] = ()
     warnings: tuple[str, ...] = ()
     name: str = ""
@@ -76,6 +80,8 @@ class PredictionTable:
             patients=some(self.patients),
             splits=some(self.splits),
             folds=some(self.folds),
+            key_slices=some(self.key_slices),
+            n_slices=some(self.n_slices),
             probabilities=self.probabilities[rows],
             truth=None if self.truth is None else self.truth[rows],
         )

@@ -118,7 +118,9 @@ def test_training_then_evaluation(name, bundles, cohort, tmp_path, clean_process
     assert len(predictions) == metrics["n_studies"] == 8
     first = head.classes[0]
     truth = [
-        row[f"label_{first}"] == "1" if head.kind == "multilabel" else row["label"] == first
+        row[f"label_{first}"] == "1"
+        if head.kind == "multilabel"
+        else row["stage" if head.kind == "ordinal" else "label"] == first
         for row in predictions
     ]
     scores = [float(row[f"probability_{first}"]) for row in predictions]
