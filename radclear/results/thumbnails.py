@@ -13,6 +13,7 @@ from radclear.ct.study import Study
 from radclear.results.png import png_data_uri
 
 _OVERVIEW_ROWS = 128  # averaged along y for the overview
+_BAND_ROWS = 40
 _GLYPHS = {
     "R": ("11110", "10001", "10001", "11110", "10100", "10010", "10001"),
     "L": ("10000", "10000", "10000", "10000", "10000", "10000", "11111"),
@@ -121,34 +122,31 @@ def _pixels(length_mm: float, pixels_per_mm: float) -> int:
 
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Antialiased bilinear resize: a triangle filter along each axis, wider by the factor of shrinking."""
-    upright = _resize_rows(image, height)
-    return _resize_rows(np.ascontiguousarray(upright.T), width).T
+    return _resize_rows(_resize_rows(image, height).T, width).T
 
 
 def _resize_rows(image: np.ndarray, n_out: int) -> np.ndarray:
-    """(n_out, columns): each row is the weighted sum of the few rows under its filter."""
-    first, weights = _filter(image.shape[0], n_out)
-    out = image[first] * weights[:, :1]
-    for tap in range(1, weights.shape[1]):
-        term = image[np.minimum(first + tap, image.shape[0] - 1)]
-        term *= weights[:, tap : tap + 1]
-        out += term
+    out = np.empty((n_out, image.shape[1]), np.float32)
+    for outputs, inputs, weights in _bands(image.shape[0], n_out):
+        np.matmul(weights, image[inputs], out=out[outputs])
     return out
 
 
 @lru_cache(maxsize=16)
-def _filter(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """First input of each output, and (n_out, taps) float32 weights of the inputs from there on; 0 past the
-    last input."""
+def _bands(n_in: int, n_out: int) -> tuple[tuple[slice, slice, np.ndarray], ...]:
+    """The filter as a matrix in bands of outputs, each without the inputs that do not reach it, which are
+    nearly all."""
     scale = n_in / n_out
     centres = (np.arange(n_out)[:, None] + 0.5) * scale - 0.5
-    reach = max(scale, 1)
-    first = np.maximum(np.floor(centres[:, 0] - reach).astype(int) + 1, 0)
-    inputs = first[:, None] + np.arange(int(2 * reach) + 1)
-    weights = np.maximum(0, 1 - np.abs(inputs - centres) / reach) * (inputs < n_in)
-    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    first.flags.writeable = weights.flags.writeable = False
-    return first, weights
+    matrix = np.maximum(0, 1 - np.abs(np.arange(n_in) - centres) / max(scale, 1))
+    matrix = (matrix / matrix.sum(axis=1, keepdims=True)).astype(np.float32)
+    bands = []
+    for start in range(0, n_out, _BAND_ROWS):
+        rows = matrix[start : start + _BAND_ROWS]
+        reached = np.flatnonzero(rows.any(axis=0))
+        inputs = slice(int(reached[0]), int(reached[-1]) + 1)
+        bands.append((slice(start, start + len(rows)), inputs, np.ascontiguousarray(rows[:, inputs])))
+    return tuple(bands)
 
 
 def _mark_sides(grey: np.ndarray) -> None:

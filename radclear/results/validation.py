@@ -53,7 +53,21 @@ def _validator():
         raise MissingDependencyError("jsonschema", purpose="check a result against its schema") from error
     # The server's pins hold jsonschema at 3.x, which ends at draft 7; the schema keeps to what both share.
     draft = getattr(jsonschema, "Draft202012Validator", jsonschema.Draft7Validator)
-    return draft(result_schema())
+    schema = result_schema()
+    return draft(_without_references(schema, schema["$defs"]))
+
+
+def _without_references(part: object, definitions: dict) -> object:
+    """The schema with every definition in place, so that none is looked up for each number of a document."""
+    if isinstance(part, dict):
+        if "$ref" in part:
+            return _without_references(definitions[part["$ref"].rsplit("/", 1)[1]], definitions)
+        return {
+            name: _without_references(item, definitions) for name, item in part.items() if name != "$defs"
+        }
+    if isinstance(part, list):
+        return [_without_references(item, definitions) for item in part]
+    return part
 
 
 def _abridged(value: object) -> object:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from radclear.results import RESULT_SCHEMA_VERSION, ResultError, result_schema, validate_result
+from radclear.results.validation import _validator
 
 
 def test_the_document_says_what_the_answers_said(make):
@@ -147,6 +148,20 @@ def test_a_document_that_contradicts_itself_is_refused(result, change, message):
     change(result)
     with pytest.raises(ResultError, match=message):
         validate_result(result)
+
+
+def test_the_schema_that_checks_is_the_published_one_without_references():
+    def named(part) -> int:
+        if isinstance(part, dict):
+            return ("$ref" in part) + sum(named(item) for item in part.values())
+        return sum(named(item) for item in part) if isinstance(part, list) else 0
+
+    published, used = result_schema(), _validator().schema
+    assert named(published) > 10 and named(used) == 0
+    definitions = published["$defs"]
+    assert used["properties"]["tasks"]["items"]["required"] == definitions["task"]["required"]
+    attention = used["properties"]["tasks"]["items"]["properties"]["attention"]
+    assert attention["items"] == definitions["probability"]
 
 
 @pytest.mark.parametrize("value", [-1.0, 1.5, "0.1", None, True])
