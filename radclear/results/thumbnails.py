@@ -12,7 +12,7 @@ from radclear.ct import ABDOMEN, LUNG, Window
 from radclear.ct.study import Study
 from radclear.results.png import png_data_uri
 
-_OVERVIEW_ROWS = 128  # averaged along y for the overview
+_OVERVIEW_ROWS = 256  # averaged along y for the overview
 _BAND_ROWS = 40
 _GLYPHS = {
     "R": ("11110", "10001", "10001", "11110", "10100", "10010", "10001"),
@@ -90,7 +90,7 @@ def overview_picture(study: Study, *, height: int = 320) -> Picture | None:
     if height_mm < width_mm / 4:
         return None
     # Air is clipped so that the table and the lungs do not wash out the body's outline. A picture of this
-    # size needs no more than every fourth row of 512.
+    # size needs no more than every second row of 512.
     step = max(1, study.hu.shape[1] // _OVERVIEW_ROWS)
     rows = np.stack([_mean_row(plane[step // 2 :: step]) for plane in study.hu])
     position = np.interp(np.linspace(high, low, max(height, len(rows))), study.z_mm, np.arange(len(rows)))
