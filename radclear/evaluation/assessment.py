@@ -229,7 +229,7 @@ def _warnings(
     if few:
         warnings.append(
             f"Fewer than {_FEW} patients are positive, or negative, for {', '.join(few)}: bootstrap "
-            "intervals are too narrow there."
+            "intervals are unsure there."
         )
     if table.folds is not None and len(set(table.folds)) > 1:
         warnings.append(

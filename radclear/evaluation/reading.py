@@ -61,7 +61,7 @@ def read_predictions(
     probabilities = np.array(
         [[probability(table, n, row, PROBABILITY_PREFIX + name) for name in names] for n, row in rows]
     ).reshape(len(rows), len(names))
-    truth, excluded, warnings = _truth_of_rows(rows, names, source, own=own)
+    truth, excluded, warnings = _truth_of_rows(rows, names, source, own=own, split=split)
     kept = [i for i in range(len(rows)) if truth is None or truth[i] is not None]
     if not kept:
         raise EvaluationError(
@@ -134,7 +134,12 @@ def _rows_of_split(table: CsvRows, split: str | None) -> list:
 
 
 def _truth_of_rows(
-    rows: list, names: Sequence[str], source: TruthColumns | None, *, own: TruthColumns | None
+    rows: list,
+    names: Sequence[str],
+    source: TruthColumns | None,
+    *,
+    own: TruthColumns | None,
+    split: str | None,
 ) -> tuple[list | None, list[tuple[int, str, str]], list[str]]:
     """For each row its labels or None; the rows without, with the reason; what a reader must know."""
     if source is None:
@@ -168,7 +173,11 @@ def _truth_of_rows(
             f"they differ for {differing} studies."
         )
     if beside is not None:
-        unanswered = len(set(beside) - {row["study"] for _, row in rows})
+        known = {row["study"] for _, row in rows}
+        asked = [
+            name for name, (_, row) in beside.items() if split is None or row.get("split", split) == split
+        ]
+        unanswered = len(set(asked) - known)
         if unanswered:
             warnings.append(f"{unanswered} studies of the label table have no prediction here.")
     return truth, excluded, warnings
