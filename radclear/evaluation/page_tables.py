@@ -223,9 +223,10 @@ def _row(name: str, evaluation: Evaluation, cells: Sequence[str]) -> str:
 def _value_cell(entry: Estimate, extra: str = "", *, signed: bool = False) -> str:
     value, interval = with_interval(entry)
     if entry.value is None:
-        return f'<td class="number absent">– <small>{interval}</small></td>'
+        return f'<td class="number absent">– <small class="why">{interval}</small></td>'
     sign = "+" if signed and entry.value > 0 else ""
-    return f'<td class="number">{sign}{value}<small>{interval}</small>{extra}</td>'
+    style = ' class="why"' if entry.interval is None else ""
+    return f'<td class="number">{sign}{value}<small{style}>{interval}</small>{extra}</td>'
 
 
 def _plain_cell(value: float | None, absent: str = "–") -> str:
