@@ -1,14 +1,19 @@
-"""The rows of a label table's CSV file, checked before anything is made of them."""
+"""The rows of a label table, CSV or Parquet, checked before anything is made of them."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from radclear.errors import RadclearError
+from radclear.errors import MissingDependencyError, RadclearError
+
+if TYPE_CHECKING:
+    import pandas
 
 KEY_COLUMNS = ("study", "patient", "split")
+PARQUET = (".parquet", ".pq")
 MISSING = {"", "na", "nan", "n/a", "none", "null"}
 YES_NO = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
 
@@ -33,7 +38,7 @@ def columns_or_values(
         return dict(classes)
     if column is None or len(classes) < 2:
         raise LabelTableError(
-            "a multiclass table needs `column`, the name of its label column, and two or more classes"
+            f"a {kind} table needs `column`, the name of its label column, and two or more classes"
         )
     wanted = {name: (v,) if isinstance(v, str) else tuple(map(str, v)) for name, v in classes.items()}
     values = [value for group in wanted.values() for value in group]
@@ -42,82 +47,130 @@ def columns_or_values(
     return wanted
 
 
-def read_rows(path: Path, *, required: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
-    """(line number, column → stripped text) of each row."""
+def read_rows(path: Path, *, required: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
+    """(place such as "line 7", column → stripped text) of each row; missing values are empty."""
+    if path.suffix.lower() in PARQUET:
+        found, rows = _read_parquet(path)
+    else:
+        found, rows = _read_csv(path)
+    if missing := [name for name in required if name not in found]:
+        raise LabelTableError(
+            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(found)}. Expected a "
+            "comma-separated or Parquet table with study, patient, split and the labels"
+        )
+    if twice := sorted({name for name in found if found.count(name) > 1}):
+        raise LabelTableError(f"{path} has the columns {', '.join(twice)} twice")
+    for place, row in rows:
+        if None in row or None in row.values():
+            raise LabelTableError(
+                f"{path}, {place} has not {len(found)} fields as the header has; quote fields that hold commas"
+            )
+    return [(place, {name: text.strip() for name, text in row.items()}) for place, row in rows]
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             found = [name.strip() for name in reader.fieldnames or []]
             reader.fieldnames = found
-            rows = [(reader.line_num, row) for row in reader]
+            return found, [(f"line {reader.line_num}", row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LabelTableError(f"label table {path} cannot be read: {error}") from error
-    if missing := [name for name in required if name not in found]:
-        raise LabelTableError(
-            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(found)}. Expected a "
-            "comma-separated table with study, patient, split and the labels"
-        )
-    if twice := sorted({name for name in found if found.count(name) > 1}):
-        raise LabelTableError(f"{path} has the columns {', '.join(twice)} twice")
-    for number, row in rows:
-        if None in row or None in row.values():
-            raise LabelTableError(
-                f"{path}, line {number} has not {len(found)} fields as the header has; quote fields that "
-                "hold commas"
-            )
-    return [(number, {name: text.strip() for name, text in row.items()}) for number, row in rows]
 
 
-def check_rows(path: Path, rows: Sequence[tuple[int, Mapping[str, str]]]) -> None:
-    """No study twice, no patient in two splits."""
-    seen: dict[str, int] = {}
-    splits: dict[str, tuple[str, int]] = {}
-    for number, row in rows:
-        study, patient, split = (row[name] for name in KEY_COLUMNS)
-        if not study or not patient:
+def _read_parquet(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
+    """Numbers as Python writes them; whole numbers stay whole beside missing values."""
+    import pandas
+
+    try:
+        frame = pandas.read_parquet(path, dtype_backend="numpy_nullable")
+    except ImportError as error:
+        raise MissingDependencyError(
+            "pyarrow", purpose=f"read {path}; a CSV file of the same table needs nothing"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise LabelTableError(f"label table {path} cannot be read: {error}") from error
+    return table_rows(frame)
+
+
+def table_rows(frame: pandas.DataFrame) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
+    """Column names and (place, column → text) of a pandas table; missing values are empty."""
+    found = [str(name).strip() for name in frame.columns]
+    texts = [
+        ["" if missing else str(value) for value, missing in zip(frame.iloc[:, i], absent, strict=True)]
+        for i, absent in enumerate(frame.isna().to_numpy().T)
+    ]
+    rows = zip(*texts, strict=True)
+    return found, [
+        (f"row {number}", dict(zip(found, row, strict=True))) for number, row in enumerate(rows, start=1)
+    ]
+
+
+def check_rows(path: Path, rows: Sequence[tuple[str, Mapping[str, str]]], *, group: str) -> None:
+    """No study twice, no patient and no group in two splits, no patient in two groups.
+
+    Args:
+        path: for the messages.
+        rows: from `read_rows`.
+        group: the column whose studies belong together.
+    """
+    seen: dict[str, str] = {}
+    splits: dict[tuple[str, str], tuple[str, str]] = {}
+    groups: dict[str, tuple[str, str]] = {}
+    for place, row in rows:
+        study, patient = row["study"], row["patient"]
+        if not study or not patient or not row[group]:
             raise LabelTableError(
-                f"{path}, line {number}: study {study!r} of patient {patient!r}; both are needed, the "
+                f"{path}, {place}: study {study!r} of patient {patient!r}"
+                f"{'' if group == 'patient' else f' in {group} {row[group]!r}'}; all are needed, the "
                 "patient to keep studies of one patient in one split"
             )
         if study in seen:
+            raise LabelTableError(f"{path}: study {study!r} is in {seen[study]} and {place}; expected once")
+        seen[study] = place
+        before, where = groups.setdefault(patient, (row[group], place))
+        if before != row[group]:
             raise LabelTableError(
-                f"{path}: study {study!r} is in lines {seen[study]} and {number}; expected once"
+                f"{path}: patient {patient!r} is in {group} {before!r} ({where}) and in {row[group]!r} "
+                f"({place}); all studies of a patient belong in one {group}"
             )
-        seen[study] = number
+        split = row.get("split", "")
         if split.lower() in MISSING:
             continue
-        before, line = splits.setdefault(patient, (split, number))
-        if before != split:
-            raise LabelTableError(
-                f"{path}: patient {patient!r} is in split {before!r} (line {line}) and in split {split!r} "
-                f"(line {number}); all studies of a patient belong in one split, or the evaluation is not "
-                "independent"
-            )
+        for column in dict.fromkeys(("patient", group)):
+            before, where = splits.setdefault((column, row[column]), (split, place))
+            if before != split:
+                raise LabelTableError(
+                    f"{path}: {column} {row[column]!r} is in split {before!r} ({where}) and in split "
+                    f"{split!r} ({place}); all studies of a {column} belong in one split, or the evaluation "
+                    "is not independent"
+                )
 
 
 def multilabel_label(
-    path: Path, number: int, row: Mapping[str, str], wanted: Mapping[str, str]
+    path: Path, place: str, row: Mapping[str, str], wanted: Mapping[str, str]
 ) -> tuple[tuple[float, ...], str]:
+    """The label and ""; or nothing and the column in which it is missing."""
     label = []
     for column in wanted.values():
         text = row[column].lower()
         if text in MISSING:
             return (), column
         if text not in YES_NO:
-            raise LabelTableError(
-                f"{path}, line {number}: {column} is {row[column]!r}; expected 0, 1 or nothing"
-            )
+            raise LabelTableError(f"{path}, {place}: {column} is {row[column]!r}; expected 0, 1 or nothing")
         label.append(YES_NO[text])
     return tuple(label), ""
 
 
 def multiclass_label(
-    path: Path, number: int, text: str, column: str, meaning: Mapping[str, int]
+    path: Path, place: str, text: str, column: str, meaning: Mapping[str, int]
 ) -> tuple[int, str]:
+    """The class index and ""; or -1 and the column where it is missing."""
     if text in meaning:
         return meaning[text], ""
     if text.lower() in MISSING:
         return -1, column
     raise LabelTableError(
-        f"{path}, line {number}: {column} is {text!r}; expected one of {', '.join(meaning)}, or nothing"
+        f"{path}, {place}: {column} is {text!r}; expected one of {', '.join(meaning)}, or nothing"
     )

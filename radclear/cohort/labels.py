@@ -37,8 +37,10 @@ class LabelledStudy:
         study: name, as in the table.
         key: `radclear.ct.study_key(study)`, under which its embeddings are stored.
         patient: whom it is of.
-        split: `"train"`, `"validation"`, `"test"`, or whatever the table calls it.
-        label: (C,) tuple of 0.0 and 1.0 for multilabel, class index for multiclass.
+        split: `"train"`, `"validation"`, `"test"`, or whatever the table calls it; empty where the table is
+            read without splits.
+        label: (C,) tuple of 0.0 and 1.0 for multilabel, class index for multiclass and ordinal.
+        group: studies of one group stay in one fold; the patient where the table has no other group.
     """
 
     study: str
@@ -46,6 +48,7 @@ class LabelledStudy:
     patient: str
     split: str
     label: tuple[float, ...] | int
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class LabelTable:
     """Labels of a cohort, checked.
 
     Attributes:
-        kind: `"multilabel"` or `"multiclass"`.
+        kind: `"multilabel"`, `"multiclass"` or `"ordinal"` (classes from low to high).
         classes: names of the C classes, in the order of the logits.
         studies: the rows that can be used.
         excluded: (study, reason) of the rows that cannot.
@@ -79,19 +82,28 @@ class LabelTable:
         store: EmbeddingStore | None = None,
         training_split: str = "train",
         warn: bool = True,
+        needs_split: bool = True,
+        group: str | None = None,
+        folds: str | Path | None = None,
+        fold: int | None = None,
     ) -> LabelTable:
-        """Read a CSV file with columns `study, patient, split` and labels.
+        """Read a table with columns `study, patient, split` and labels.
 
         Args:
-            path: comma-separated, UTF-8, with a header.
+            path: CSV (comma-separated, UTF-8, with a header) or Parquet (`.parquet`, `.pq`).
             classes: names in the order of the logits. Multilabel: or class → its column (0/1), where the
                 column is not called like the class. Multiclass: or class → the value or values of `column`
                 that mean it.
-            kind: `"multilabel"` or `"multiclass"`.
-            column: the label column of a multiclass table.
+            kind: `"multilabel"`, `"multiclass"` or `"ordinal"`.
+            column: the label column of a multiclass or ordinal table.
             store: studies without embeddings in it are excluded.
             training_split: the split in which every class needs positives.
             warn: log the table's warnings; without, they are only kept in it.
+            needs_split: rows without a split are excluded; otherwise the column may be absent.
+            group: column whose studies stay together in one fold; else `group` where there is such a column,
+                else `patient`.
+            folds, fold: a file of `radclear.cohort.FoldPlan` and the number of a fold, whose splits (`train`,
+                `val`, `test`) take the place of the table's.
 
         Raises:
             LabelTableError: missing columns, a study twice, a patient in two splits, a label that is no
@@ -99,34 +111,43 @@ class LabelTable:
         """
         path = Path(path)
         check_kind(kind)
+        if (folds is None) != (fold is None):
+            raise LabelTableError(f"folds is {folds} and fold is {fold}; expected both or neither")
+        needs_split = needs_split and folds is None
         wanted = columns_or_values(classes, kind, column)
         names = tuple(wanted)
-        rows = read_rows(
-            path, required=(*KEY_COLUMNS, *(wanted.values() if kind == "multilabel" else [column]))
-        )
-        check_rows(path, rows)
+        keys = (*KEY_COLUMNS[:2], *(["split"] if needs_split else []), *([group] if group else []))
+        rows = read_rows(path, required=(*keys, *(wanted.values() if kind == "multilabel" else [column])))
+        group = group or ("group" if rows and "group" in rows[0][1] else "patient")
+        check_rows(path, rows, group=group)
         meaning = {value: i for i, values in enumerate(wanted.values()) for value in values}
         studies, excluded = [], []
-        for number, row in rows:
-            if row["split"].lower() in MISSING:
+        for place, row in rows:
+            split = "" if row.get("split", "").lower() in MISSING else row["split"]
+            if needs_split and not split:
                 excluded.append((row["study"], "no split"))
                 continue
             if kind == "multilabel":
-                label, absent = multilabel_label(path, number, row, wanted)
+                label, absent = multilabel_label(path, place, row, wanted)
             else:
-                label, absent = multiclass_label(path, number, row[column], column, meaning)
+                label, absent = multiclass_label(path, place, row[column], column, meaning)
             if absent:
                 excluded.append((row["study"], f"no label in {absent}"))
                 continue
             key = study_key(row["study"])
-            studies.append(LabelledStudy(row["study"], key, row["patient"], row["split"], label))
+            studies.append(LabelledStudy(row["study"], key, row["patient"], split, label, row[group]))
         if not studies:
             raise LabelTableError(
-                f"{path}: none of {len(rows)} rows has a split and labels; nothing can be used"
+                f"{path}: none of {len(rows)} rows has {'a split and ' if needs_split else ''}labels; nothing "
+                "can be used"
             )
         table = cls(kind, names, tuple(studies), tuple(excluded), path=path)
         if store is not None:
             table = table.in_store(store)
+        if folds is not None:
+            from radclear.cohort.folds import FoldPlan
+
+            table = FoldPlan.read(folds).apply(table, fold)
         return table._with_warnings(training_split, log=warn)
 
     def in_store(self, store: EmbeddingStore) -> LabelTable:
@@ -161,10 +182,14 @@ class LabelTable:
 
     def labels(self, split: str) -> np.ndarray:
         """(N, C) float32 of 0 and 1; multiclass as one-hot."""
-        values = [s.label for s in self.split(split)]
+        return self.one_hot(self.split(split))
+
+    def one_hot(self, studies: Sequence[LabelledStudy]) -> np.ndarray:
+        """(N, C) float32 of 0 and 1 for some of the table's studies."""
+        values = [s.label for s in studies]
         if self.kind == "multilabel":
-            return np.asarray(values, dtype=np.float32)
-        return np.eye(len(self.classes), dtype=np.float32)[np.asarray(values)]
+            return np.asarray(values, dtype=np.float32).reshape(-1, len(self.classes))
+        return np.eye(len(self.classes), dtype=np.float32)[np.asarray(values, dtype=np.int64)]
 
     def pos_weight(self, split: str = "train") -> list[float]:
         """Per class n_negative / n_positive; 1 for a class without positives, where it has no effect."""
@@ -177,6 +202,10 @@ class LabelTable:
         studies is 1; 1 for an absent class, where it has no effect."""
         counts = self.labels(split).sum(axis=0)
         return [float(counts.sum() / ((counts > 0).sum() * n)) if n else 1.0 for n in counts]
+
+    def loss_weights(self, split: str = "train") -> list[float]:
+        """The weights that `radclear.aggregation.build_loss` wants for this kind of table."""
+        return self.pos_weight(split) if self.kind == "multilabel" else self.class_weight(split)
 
     def _with_warnings(self, training_split: str, *, log: bool) -> LabelTable:
         """Warn of classes that training cannot learn; said once, here."""
@@ -210,3 +239,8 @@ def pos_weight(table: LabelTable, split: str = "train") -> list[float]:
 def class_weight(table: LabelTable, split: str = "train") -> list[float]:
     """`table.class_weight(split)`, for configurations."""
     return table.class_weight(split)
+
+
+def loss_weights(table: LabelTable, split: str = "train") -> list[float]:
+    """`table.loss_weights(split)`, for configurations."""
+    return table.loss_weights(split)
