@@ -27,8 +27,9 @@ class FoldError(LabelTableError):
 class FoldPlan:
     """Which fold each study is in.
 
-    Of fold k, the studies in it are predicted (`test`), those of fold k + 1 (of the last fold: 0) decide when
-    training stops (`val`), and all others train. So no study is predicted by a network that saw it in any role.
+    Of fold k, the studies in it are predicted (`test`), those of fold k + 1 (of the last fold: 0) decide
+    when training stops (`val`), and all others train. So no study is predicted by a network that saw it in
+    any role.
 
     Attributes:
         n_folds: how many, 3 or more.
@@ -56,8 +57,8 @@ class FoldPlan:
         """
         if n_folds < 3:
             raise FoldError(
-                f"{n_folds} folds asked for; expected 3 or more: one to predict, one to stop training by, and "
-                "the rest to train on"
+                f"{n_folds} folds asked for; expected 3 or more: one to predict, one to stop training by, "
+                "and the rest to train on"
             )
         groups = {s.study: s.group or s.patient for s in table.studies}
         names = sorted(set(groups.values()))
@@ -75,6 +76,31 @@ class FoldPlan:
         of_group = stratified_folds(labels, sizes, n_folds=n_folds, seed=seed)
         folds = {study: int(of_group[index[group]]) for study, group in groups.items()}
         return cls(n_folds, seed, folds, groups)
+
+    @classmethod
+    def open(cls, path: str | Path, table: LabelTable, *, n_folds: int = 5, seed: int = 0) -> FoldPlan:
+        """The folds in a file, which must fit the table; drawn and written there where it does not exist.
+
+        Args:
+            path: of the file; once written, it is never changed.
+            table, n_folds, seed: see `make`; a file with other folds is refused.
+
+        Raises:
+            FoldError: as `make`, `read` and `check_fits`, or the file has another number of folds or seed.
+        """
+        path = Path(path)
+        if not path.exists():
+            plan = cls.make(table, n_folds=n_folds, seed=seed)
+            plan.write(path)
+            return plan
+        plan = cls.read(path)
+        if (plan.n_folds, plan.seed) != (n_folds, seed):
+            raise FoldError(
+                f"{path} has {plan.n_folds} folds of seed {plan.seed}; expected {n_folds} of seed {seed}. "
+                "Ask for those it has, or use another folder or folds file to have new ones drawn"
+            )
+        plan.check_fits(table, source=path)
+        return plan
 
     @classmethod
     def read(cls, path: str | Path) -> FoldPlan:
@@ -143,8 +169,8 @@ class FoldPlan:
         if problems:
             raise FoldError(
                 f"{source} does not fit {table.path or 'the table'}: {'; '.join(problems)}. Folds are drawn "
-                "once for one table and one set of embeddings; restore those, or use another output folder or "
-                "folds file to have new ones drawn"
+                "once for one table and one set of embeddings; restore those, or use another output folder "
+                "or folds file to have new ones drawn"
             )
 
     def apply(self, table: LabelTable, fold: int) -> LabelTable:

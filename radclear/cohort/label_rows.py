@@ -63,7 +63,8 @@ def read_rows(path: Path, *, required: Iterable[str]) -> list[tuple[str, dict[st
     for place, row in rows:
         if None in row or None in row.values():
             raise LabelTableError(
-                f"{path}, {place} has not {len(found)} fields as the header has; quote fields that hold commas"
+                f"{path}, {place} has not {len(found)} fields as the header has; quote fields that hold "
+                "commas"
             )
     return [(place, {name: text.strip() for name, text in row.items()}) for place, row in rows]
 

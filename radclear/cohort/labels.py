@@ -83,7 +83,8 @@ class LabelTable:
         training_split: str = "train",
         warn: bool = True,
         needs_split: bool = True,
-        group: str | None = None,
+        group: str = "patient",
+        held_out: Sequence[str] = (),
         folds: str | Path | None = None,
         fold: int | None = None,
     ) -> LabelTable:
@@ -100,8 +101,8 @@ class LabelTable:
             training_split: the split in which every class needs positives.
             warn: log the table's warnings; without, they are only kept in it.
             needs_split: rows without a split are excluded; otherwise the column may be absent.
-            group: column whose studies stay together in one fold; else `group` where there is such a column,
-                else `patient`.
+            group: column whose studies stay together in one fold; a patient is in one group.
+            held_out: studies of these splits are excluded, for example those that will test the head.
             folds, fold: a file of `radclear.cohort.FoldPlan` and the number of a fold, whose splits (`train`,
                 `val`, `test`) take the place of the table's.
 
@@ -116,9 +117,8 @@ class LabelTable:
         needs_split = needs_split and folds is None
         wanted = columns_or_values(classes, kind, column)
         names = tuple(wanted)
-        keys = (*KEY_COLUMNS[:2], *(["split"] if needs_split else []), *([group] if group else []))
+        keys = dict.fromkeys((*KEY_COLUMNS[:2], *(["split"] if needs_split else []), group))
         rows = read_rows(path, required=(*keys, *(wanted.values() if kind == "multilabel" else [column])))
-        group = group or ("group" if rows and "group" in rows[0][1] else "patient")
         check_rows(path, rows, group=group)
         meaning = {value: i for i, values in enumerate(wanted.values()) for value in values}
         studies, excluded = [], []
@@ -126,6 +126,9 @@ class LabelTable:
             split = "" if row.get("split", "").lower() in MISSING else row["split"]
             if needs_split and not split:
                 excluded.append((row["study"], "no split"))
+                continue
+            if split and split in held_out:
+                excluded.append((row["study"], f"held out: split {split}"))
                 continue
             if kind == "multilabel":
                 label, absent = multilabel_label(path, place, row, wanted)
@@ -138,8 +141,8 @@ class LabelTable:
             studies.append(LabelledStudy(row["study"], key, row["patient"], split, label, row[group]))
         if not studies:
             raise LabelTableError(
-                f"{path}: none of {len(rows)} rows has {'a split and ' if needs_split else ''}labels; nothing "
-                "can be used"
+                f"{path}: none of {len(rows)} rows has {'a split and ' if needs_split else ''}labels; "
+                "nothing can be used"
             )
         table = cls(kind, names, tuple(studies), tuple(excluded), path=path)
         if store is not None:

@@ -1,7 +1,7 @@
 """Share groups of studies out to folds so that every class is in every fold, as far as it goes.
 
-Iterative stratification after Sechidis, Tsoumakas and Vlahavas (ECML PKDD 2011), with groups in place of single
-examples: the rarest class first, each of its groups to the fold that lacks it most.
+Iterative stratification after Sechidis, Tsoumakas and Vlahavas (ECML PKDD 2011), with groups in place of
+single examples: the rarest class first, each of its groups to the fold that lacks it most.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from radclear.cohort import (
     pos_weight,
 )
 from radclear.ct import study_key
+from radclear.errors import MissingDependencyError
 
 HEADER = "study,patient,split,location_lung,location_liver,stage\n"
 ROWS = """\
@@ -111,7 +112,7 @@ def test_studies_without_embeddings_are_excluded(table, tmp_path):
     ("rows", "options", "message"),
     [
         (ROWS + "s6,p1,test,0,0,I\n", {}, "patient 'p1' is in split 'train' .line 2.*'test' .line 7"),
-        (ROWS + "s1,p9,test,0,0,I\n", {}, "study 's1' is in lines 2 and 7"),
+        (ROWS + "s1,p9,test,0,0,I\n", {}, "study 's1' is in line 2 and line 7"),
         (ROWS + "s6,,test,0,0,I\n", {}, "line 7: study 's6' of patient ''"),
         (ROWS + "s6,p6,test,2,0,I\n", {}, "line 7: location_lung is '2'; expected 0, 1"),
         (ROWS + "s6,p6,test,0,0,V\n", stages(), "line 7: stage is 'V'; expected one of I, II, III, IV"),
@@ -172,3 +173,36 @@ def test_weights_balance_positives_and_classes(table):
     weights = class_weight(table(rows, **stages()))
     assert weights == pytest.approx([4 / 6, 2.0, 1.0, 1.0])
     build_loss("multiclass", weights=weights)
+
+
+def test_tables_of_pandas_are_read_like_csv(table, tmp_path, monkeypatch):
+    import pandas
+
+    frame = pandas.read_csv(table(ROWS + "s6,p6,train,1,,II\n").path).convert_dtypes()
+    frame["location_lung"] = frame["location_lung"].astype("boolean")
+    monkeypatch.setattr(pandas, "read_parquet", lambda path, **_: frame)
+    found = LabelTable.read(tmp_path / "labels.parquet", classes=LOCATION)
+    assert found.studies == table(ROWS).studies
+    assert found.excluded == (("s6", "no label in location_liver"),)
+    frame.loc[1, "location_liver"] = 5
+    with pytest.raises(LabelTableError, match="labels.parquet, row 2: location_liver is '5'"):
+        LabelTable.read(tmp_path / "labels.parquet", classes=LOCATION)
+
+
+def test_parquet_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+    import pandas
+
+    def absent(path, **_):
+        raise ImportError("no engine")
+
+    monkeypatch.setattr(pandas, "read_parquet", absent)
+    with pytest.raises(MissingDependencyError, match="pip install 'pyarrow'"):
+        LabelTable.read(tmp_path / "labels.parquet", classes=LOCATION)
+
+
+def test_parquet_of_pyarrow(table, tmp_path):
+    pytest.importorskip("pyarrow")
+    import pandas
+
+    pandas.read_csv(table().path).to_parquet(tmp_path / "labels.parquet")
+    assert LabelTable.read(tmp_path / "labels.parquet", classes=LOCATION).studies == table().studies
