@@ -1,5 +1,6 @@
 """From a bag of slice embeddings to study logits, attention and key slices."""
 
+from radclear.aggregation.balance import without_class_weights
 from radclear.aggregation.ensemble import EnsembleMIL, join_members
 from radclear.aggregation.losses import (
     KINDS,
@@ -44,4 +45,5 @@ __all__ = [
     "key_slices",
     "slice_attention",
     "to_probabilities",
+    "without_class_weights",
 ]

@@ -56,6 +56,11 @@ class MultilabelLoss(nn.Module):
         super().__init__()
         self.register_buffer("pos_weight", _weight_tensor(pos_weight), persistent=False)
 
+    @property
+    def weights(self) -> torch.Tensor | None:
+        """The `pos_weight`."""
+        return self.pos_weight
+
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(B, C) logits and (B, C) labels of 0 and 1 to a scalar, float32 or better."""
         logits = logits.float() if logits.dtype.itemsize < 4 else logits
@@ -78,6 +83,11 @@ class MulticlassLoss(nn.Module):
         """
         super().__init__()
         self.register_buffer("class_weight", _weight_tensor(class_weight), persistent=False)
+
+    @property
+    def weights(self) -> torch.Tensor | None:
+        """The `class_weight`."""
+        return self.class_weight
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(B, C) logits and (B,) class indices to a scalar, float32 or better."""

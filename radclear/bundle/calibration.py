@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+from radclear.aggregation import to_probabilities
 
 
 def fit_temperature(logits: torch.Tensor, labels: torch.Tensor, *, kind: str) -> float:
@@ -14,8 +17,8 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor, *, kind: str) ->
 
     Args:
         logits: (N, C).
-        labels: (N, C) of 0 and 1 for multilabel, (N,) class indices for multiclass.
-        kind: `multilabel` or `multiclass`.
+        labels: (N, C) of 0 and 1 for multilabel, (N,) class indices for multiclass and ordinal.
+        kind: `multilabel`, `multiclass` or `ordinal`.
 
     Returns:
         In [0.05, 20]. The negative log likelihood is convex in 1/T, so that a ternary search finds its
@@ -37,6 +40,21 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor, *, kind: str) ->
         else:
             low += third
     return 2 / (low + high)
+
+
+def fit_calibration(
+    logits: torch.Tensor, labels: torch.Tensor, *, kind: str, classes: Sequence[str]
+) -> dict[str, Any]:
+    """What a head's metadata keep: `temperature`, and for multilabel heads `operating_points`, else None.
+
+    Args:
+        logits, labels, kind: see `fit_temperature`.
+        classes: C names.
+    """
+    temperature = fit_temperature(logits, labels, kind=kind)
+    probabilities = to_probabilities(logits.double() / temperature, kind)
+    points = operating_points(probabilities, labels, classes) if kind == "multilabel" else None
+    return {"temperature": round(temperature, 6), "operating_points": points}
 
 
 def operating_points(

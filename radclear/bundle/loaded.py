@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from radclear.aggregation import key_slices, slice_attention, to_probabilities
+from radclear.aggregation import KINDS, key_slices, slice_attention, to_probabilities
 from radclear.bundle.configs import read_config
 from radclear.bundle.location import BundleError, read_metadata
 from radclear.bundle.network import HeadNetwork
@@ -121,7 +121,7 @@ class Head(LoadedBundle):
 
     Attributes:
         task: `tumor_location`, `lung_disease` or `staging`.
-        kind: `multilabel` or `multiclass`.
+        kind: `multilabel`, `multiclass` or `ordinal`.
         classes: class names, in the order of the logits.
         backbone: the `BackboneBundle` it stands on.
         network: slices of a study → logits, see `HeadNetwork`.
@@ -158,8 +158,8 @@ class Head(LoadedBundle):
             BundleError: the folder is no head bundle, or has no weights for this backbone.
         """
         super().__init__(bundle_root, windows=windows, image_size=image_size)
-        if kind not in ("multilabel", "multiclass"):
-            raise BundleError(f"{self.name}: kind is {kind!r}, expected 'multilabel' or 'multiclass'")
+        if kind not in KINDS:
+            raise BundleError(f"{self.name}: kind is {kind!r}; expected one of {', '.join(KINDS)}")
         file_name = weights_for_backbone(
             self.path, backbone_path=backbone.path, weights_sha256=backbone.weights_sha256
         )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import shutil
 from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,10 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from radclear.aggregation import to_probabilities
-from radclear.bundle.calibration import fit_temperature, operating_points
-from radclear.bundle.location import BundleError, find_backbone, read_metadata, write_metadata
+from radclear.aggregation import without_class_weights
+from radclear.bundle.calibration import fit_calibration
+from radclear.bundle.copying import copy_bundle
+from radclear.bundle.location import BundleError, find_backbone
 from radclear.bundle.weights import backbone_entry, store_weights, weights_file_for
 
 logger = logging.getLogger(__name__)
@@ -92,6 +91,20 @@ class BestWeights:
             }
             self.logits, self.labels = logits, labels
 
+    def unweighted(self) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The kept weights and their validation logits, without the shift that the loss's class weights make.
+
+        Raises:
+            BundleError: training ended before the first validation.
+        """
+        if not self.state_dict:
+            raise BundleError("training ended before the first validation, so there are no weights to keep")
+        weights = getattr(self.loss, "weights", None)
+        if weights is None:
+            return dict(self.state_dict), self.logits
+        state_dict = without_class_weights(self.network, self.state_dict, weights.cpu())
+        return state_dict, self.logits - weights.cpu().log().to(self.logits.dtype)
+
     @property
     def best_loss(self) -> float:
         """The lowest validation loss so far."""
@@ -159,12 +172,10 @@ def store_trained(
     Returns:
         sha256 of the weights.
     """
-    if not best.state_dict:
-        raise BundleError("training ended before the first validation, so there are no weights to keep")
+    state_dict, logits = best.unweighted()
     backbone = find_backbone(bundle_root, backbone_bundle)
-    target = copy_bundle(bundle_root, output_bundle, backbone=backbone)
-    temperature = fit_temperature(best.logits, best.labels, kind=kind)
-    probabilities = to_probabilities(best.logits.double() / temperature, kind)
+    target = copy_bundle(bundle_root, output_bundle, backbone=backbone, changes={"kind": kind})
+    calibration = fit_calibration(logits, best.labels, kind=kind, classes=classes)
     n_studies = {split: len(dataset) for split, dataset in studies.items()}
     counts = ", ".join(f"{count} {split}" for split, count in n_studies.items())
     provenance = {
@@ -174,16 +185,13 @@ def store_trained(
         "points from the "
         "validation studies.",
         "backbone": backbone_entry(backbone),
-        "temperature": round(temperature, 6),
-        "operating_points": operating_points(probabilities, best.labels, classes)
-        if kind == "multilabel"
-        else None,
+        **calibration,
         "labels_sha256": hashlib.sha256(Path(labels).read_bytes()).hexdigest(),
         "n_studies": n_studies,
         "settings": dict(settings),
     }
     file_name = weights_file_for(target, backbone_path=backbone)
-    sha256 = store_weights(target, best.state_dict, provenance=provenance, file_name=file_name)
+    sha256 = store_weights(target, state_dict, provenance=provenance, file_name=file_name)
     history = json.dumps(best.history, indent=1) + "\n"
     (target / "models" / f"{Path(file_name).stem}_training.json").write_text(history, encoding="utf-8")
     print(
@@ -244,23 +252,3 @@ def store_backbone(
     sha256 = store_weights(target, backbone.state_dict(), provenance=provenance)
     print(f"weights in {target / 'models' / 'model.pt'}")
     return sha256
-
-
-def copy_bundle(bundle_root: str | Path, output_bundle: str | Path, *, backbone: Path | None = None) -> Path:
-    """The folder that takes the weights; made as a copy of the bundle, without its weights, where absent."""
-    source, target = Path(bundle_root).resolve(), Path(output_bundle).resolve()
-    if target == source:
-        return target
-    if target.exists() and any(target.iterdir()):
-        read_metadata(target)  # says so where it is something else than a bundle
-        return target
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("models", "eval"), dirs_exist_ok=True)
-    for file in sorted((target / "configs").glob("*.json")):
-        config = json.loads(file.read_text(encoding="utf-8"))
-        if "backbone_bundle" in config and backbone is not None:
-            config["backbone_bundle"] = os.path.relpath(backbone, target)
-            file.write_text(json.dumps(config, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
-    metadata = read_metadata(target)
-    metadata["radclear"]["weights"] = {}
-    write_metadata(target, metadata)
-    return target

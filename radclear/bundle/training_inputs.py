@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from radclear.bundle.copying import check_config_values
 from radclear.bundle.evaluation import read_boxes
-from radclear.bundle.location import BundleError, find_backbone, read_metadata
+from radclear.bundle.location import METADATA, BundleError, find_backbone, read_metadata
 from radclear.bundle.weights import verify_weights
 from radclear.cohort import BagDataset, EmbeddingStore, LabelTable
 from radclear.errors import RadclearError
@@ -37,6 +38,11 @@ def check_training(
     splits: Sequence[str],
     windows: Sequence[Any],
     image_size: int,
+    group: str = "patient",
+    held_out: Sequence[str] = (),
+    folds: str | Path | None = None,
+    fold: int | None = None,
+    output_bundle: str | Path | None = None,
     boxes: str | Path | None = None,
     box_kinds: Sequence[str] | None = None,
 ) -> None:
@@ -49,20 +55,34 @@ def check_training(
         embeddings: folder of the embedding store.
         labels: the label table.
         backbone_bundle: as the config names it.
-        classes, kind, column: see `radclear.cohort.LabelTable.read`.
+        classes, kind, column, group, held_out, folds, fold: see `radclear.cohort.LabelTable.read`.
         splits: of the table, which the run uses.
         windows, image_size: see `expected_embeddings`.
+        output_bundle: where the weights will go; if it is there, its kind must be the one trained for.
         boxes, box_kinds: see `radclear.bundle.evaluation.EvaluationWriter`.
     """
     try:
         read_metadata(bundle_root)
+        if output_bundle is not None and (Path(output_bundle) / METADATA).is_file():
+            check_config_values(output_bundle, {"kind": kind})
         backbone = find_backbone(bundle_root, backbone_bundle)
         expected = expected_embeddings(backbone, windows=windows, image_size=image_size)
         for option, path in (("embeddings", Path(embeddings)), ("labels", Path(labels))):
             if not path.exists():
                 raise BundleError(f"{option} {path} does not exist; name it with --{option}")
         store = EmbeddingStore(embeddings)
-        table = LabelTable.read(labels, classes=classes, kind=kind, column=column, store=store, warn=False)
+        table = LabelTable.read(
+            labels,
+            classes=classes,
+            kind=kind,
+            column=column,
+            store=store,
+            warn=False,
+            group=group,
+            held_out=held_out,
+            folds=folds,
+            fold=fold,
+        )
         for split in splits:
             BagDataset(store, table, split, expected=expected)
         if boxes is not None:

@@ -21,6 +21,7 @@ EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_READER_GONE = 0, 1, 2, 141
 COMMANDS = {
     "predict": "answer tumor location, lung disease and stage for CT studies",
     "embed": "write the slice embeddings of CT studies to HDF5 files",
+    "crossval": "train a head fold by fold: out-of-fold predictions, and an ensemble to deploy",
     "evaluate": "measure a prediction table against its labels: figures with intervals, curves, a report",
     "info": "show versions and bundles",
     "doctor": "check this machine and explain what is missing",

@@ -206,8 +206,13 @@ class LabelTable:
         counts = self.labels(split).sum(axis=0)
         return [float(counts.sum() / ((counts > 0).sum() * n)) if n else 1.0 for n in counts]
 
-    def loss_weights(self, split: str = "train") -> list[float]:
-        """The weights that `radclear.aggregation.build_loss` wants for this kind of table."""
+    def loss_weights(self, split: str = "train") -> list[float] | None:
+        """The weights that `radclear.aggregation.build_loss` wants for this kind of table.
+
+        None for ordinal tables: the cut points of such a head are the shares of its classes.
+        """
+        if self.kind == "ordinal":
+            return None
         return self.pos_weight(split) if self.kind == "multilabel" else self.class_weight(split)
 
     def _with_warnings(self, training_split: str, *, log: bool) -> LabelTable:
@@ -244,6 +249,6 @@ def class_weight(table: LabelTable, split: str = "train") -> list[float]:
     return table.class_weight(split)
 
 
-def loss_weights(table: LabelTable, split: str = "train") -> list[float]:
-    """`table.loss_weights(split)`, for configurations."""
-    return table.loss_weights(split)
+def loss_weights(table: LabelTable, split: str = "train", *, balance: bool = True) -> list[float] | None:
+    """`table.loss_weights(split)` for configurations; None where classes are not to be balanced."""
+    return table.loss_weights(split) if balance else None

@@ -25,6 +25,7 @@ def write_predictions(
     classes: Sequence[str],
     key_slices: Sequence[Sequence[int]] | None = None,
     n_slices: Sequence[int] | None = None,
+    folds: Sequence[int] | None = None,
 ) -> Path:
     """Write `study, patient, split`, one probability per class and the labels, as CSV.
 
@@ -40,6 +41,7 @@ def write_predictions(
             class names; `"ordinal"`: the same as `stage`, with classes from low to high.
         classes: C names; the probabilities are in columns `probability_<class>`.
         key_slices: N, slice indices from 0, most attention first; column `key_slices`.
+        folds: N, which model of a cross-validation predicted each study; column `fold`.
         n_slices: N, how many slices each study has; column `n_slices`.
 
     Returns:
@@ -60,23 +62,25 @@ def write_predictions(
         )
     header = ["study", "patient", "split", *(f"probability_{name}" for name in classes)]
     label_columns, label_rows = _label_columns(labels, kind, classes, n_studies)
-    slice_columns = {}
+    optional_columns = {}
     if key_slices is not None:
-        slice_columns["key_slices"] = [" ".join(str(int(index)) for index in row) for row in key_slices]
+        optional_columns["key_slices"] = [" ".join(str(int(index)) for index in row) for row in key_slices]
+    if folds is not None:
+        optional_columns["fold"] = [int(fold) for fold in folds]
     if n_slices is not None:
-        slice_columns["n_slices"] = [int(count) for count in n_slices]
-    for name, values in slice_columns.items():
+        optional_columns["n_slices"] = [int(count) for count in n_slices]
+    for name, values in optional_columns.items():
         if len(values) != n_studies:
             raise EvaluationError(f"{name} of {len(values)} studies; expected one for each of {n_studies}")
-    slice_rows = zip(*slice_columns.values(), strict=True) if slice_columns else [()] * n_studies
+    optional_rows = zip(*optional_columns.values(), strict=True) if optional_columns else [()] * n_studies
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*header, *label_columns, *slice_columns])
+            writer.writerow([*header, *label_columns, *optional_columns])
             for *who, row, label, slices in zip(
-                studies, patients, splits, probabilities, label_rows, slice_rows, strict=True
+                studies, patients, splits, probabilities, label_rows, optional_rows, strict=True
             ):
                 writer.writerow([*who, *(f"{p:.9g}" for p in row), *label, *slices])
             file.flush()

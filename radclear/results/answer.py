@@ -10,7 +10,7 @@ import numpy as np
 
 from radclear.errors import RadclearError
 
-KINDS = ("multilabel", "multiclass")
+KINDS = ("multilabel", "multiclass", "ordinal")
 PRECISIONS = ("float32", "bfloat16", "float16")
 ATTENTION_SUM_TOLERANCE = 1e-4
 PROBABILITY_SUM_TOLERANCE = 1e-3
@@ -82,9 +82,10 @@ class TaskAnswer:
 
     Attributes:
         task: ``"tumor_location"``, ``"lung_disease"``, ``"staging"`` or the name of a task of your own.
-        kind: ``"multilabel"`` (classes judged one by one) or ``"multiclass"`` (exactly one is true).
+        kind: ``"multilabel"`` (classes judged one by one), ``"multiclass"`` (exactly one is true) or
+            ``"ordinal"`` (exactly one, of classes that go from low to high).
         classes: (C,) class names, each once.
-        probabilities: (C,) in [0, 1]; they sum to 1 (within 1e-3) where the kind is multiclass.
+        probabilities: (C,) in [0, 1]; they sum to 1 (within 1e-3) unless the kind is multilabel.
         attention: (Z,) weight of each slice, summed over windows; not negative, sums to 1 (within 1e-4).
         key_slices: indices along z from 0, the most attended first.
         operating_points: threshold per class by name, or in the order of ``classes``; None where none is set.
@@ -133,9 +134,9 @@ class TaskAnswer:
                     f"{self.task}: the probability of {name!r} is {value}; expected a number in [0, 1]. "
                     "Apply the sigmoid or softmax to the logits first."
                 )
-        if self.kind == "multiclass" and abs(values.sum() - 1) > PROBABILITY_SUM_TOLERANCE:
+        if self.kind != "multilabel" and abs(values.sum() - 1) > PROBABILITY_SUM_TOLERANCE:
             raise ResultError(
-                f"{self.task}: multiclass probabilities sum to {values.sum():.6f}; expected 1. "
+                f"{self.task}: {self.kind} probabilities sum to {values.sum():.6f}; expected 1. "
                 "Use softmax, or kind='multilabel' where several classes can be true."
             )
         return tuple(float(value) for value in values)

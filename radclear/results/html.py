@@ -171,7 +171,7 @@ def _class_rows(task: dict) -> str:
     for entry in classes:
         point, above = entry["operating_point"], entry["above_operating_point"]
         strong = above or (
-            point is None and task["kind"] == "multiclass" and entry["name"] == task["top_class"]
+            point is None and task["kind"] != "multilabel" and entry["name"] == task["top_class"]
         )
         call = "not set" if point is None else f"{'≥' if above else '&lt;'} {point:.{digits}f}"
         rows.append(

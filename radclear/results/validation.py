@@ -115,8 +115,8 @@ def _contradictions(result: dict):
         elif abs(total - 1) > ATTENTION_SUM_TOLERANCE:
             yield f"{place}.attention sums to {total:.6f}; expected 1 ± {ATTENTION_SUM_TOLERANCE:g}"
         probabilities = [entry["probability"] for entry in task["classes"]]
-        if task["kind"] == "multiclass" and abs(sum(probabilities) - 1) > PROBABILITY_SUM_TOLERANCE:
-            yield f"{place}: multiclass probabilities sum to {sum(probabilities):.6f}; expected 1"
+        if task["kind"] != "multilabel" and abs(sum(probabilities) - 1) > PROBABILITY_SUM_TOLERANCE:
+            yield f"{place}: {task['kind']} probabilities sum to {sum(probabilities):.6f}; expected 1"
         if task["top_class"] not in [entry["name"] for entry in task["classes"]]:
             yield f"{place}.top_class is {task['top_class']!r}, which is none of its classes"
         for rank, key in enumerate(task["key_slices"]):

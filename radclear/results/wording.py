@@ -64,7 +64,7 @@ def score_meaning(task: dict) -> str:
         text = f"A probability of 0.80 means: about 8 of 10 comparable studies with this value {claim}."
     else:
         text = f"Scores rank, but are not calibrated: 0.80 does not mean that 8 of 10 such studies {claim}."
-    if task["kind"] == "multiclass":
+    if task["kind"] != "multilabel":
         return f"{text} Exactly one class is true, so the values add up to 1."
     return f"{text} Each class is judged on its own, so several can be high, or none."
 
@@ -80,7 +80,7 @@ def verdict(task: dict) -> str:
     ranked = sorted(task["classes"], key=lambda c: -c["probability"])
     digits = score_digits(task)
     top = f"{ranked[0]['label']} ({format_score(ranked[0]['probability'], digits)})"
-    if task["kind"] == "multiclass":
+    if task["kind"] != "multilabel":
         return (
             f"Most likely {top[0].lower()}{top[1:]}" if task["task"] == "staging" else f"Most likely: {top}"
         )

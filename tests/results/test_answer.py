@@ -39,6 +39,7 @@ def test_torch_tensors_are_taken(make):
         ({"key_slices": ()}, "at least one"),
         ({"kind": "binary"}, "kind is 'binary'"),
         ({"kind": "multiclass"}, "multiclass probabilities sum to 1.603"),
+        ({"kind": "ordinal"}, "ordinal probabilities sum to 1.603"),
         ({"classes": ("lung",) * 8}, "each once"),
         ({"classes": "lung"}, "each once"),
         ({"operating_points": {"brain": 0.5}}, r"unknown classes \['brain'\]"),

@@ -1,0 +1,68 @@
+"""Copy a bundle, without its weights, into the folder that takes new ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from radclear.bundle.configs import read_config
+from radclear.bundle.location import BundleError, read_metadata, write_metadata
+
+
+def copy_bundle(
+    bundle_root: str | Path,
+    output_bundle: str | Path,
+    *,
+    backbone: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Path:
+    """The folder that takes the weights; made as a copy of the bundle, without its weights, where absent.
+
+    Args:
+        bundle_root: the bundle to copy.
+        output_bundle: the folder.
+        backbone: the backbone bundle that a copied head's configs are to name.
+        changes: top-level keys and values of the configs that weights depend on; written into the copy's
+            configs where they have the key.
+
+    Raises:
+        BundleError: the folder is there, and its inference config has other values.
+    """
+    changes = dict(changes or {})
+    source, target = Path(bundle_root).resolve(), Path(output_bundle).resolve()
+    if target == source or (target.exists() and any(target.iterdir())):
+        read_metadata(target)  # says so where it is something else than a bundle
+        check_config_values(target, changes)
+        return target
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("models", "eval"), dirs_exist_ok=True)
+    for file in sorted((target / "configs").glob("*.json")):
+        config = json.loads(file.read_text(encoding="utf-8"))
+        changed = {key: value for key, value in changes.items() if key in config}
+        if "backbone_bundle" in config and backbone is not None:
+            changed["backbone_bundle"] = os.path.relpath(backbone, target)
+        if changed:
+            config.update(changed)
+            file.write_text(json.dumps(config, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+    metadata = read_metadata(target)
+    metadata["radclear"]["weights"] = {}
+    write_metadata(target, metadata)
+    return target
+
+
+def check_config_values(bundle: str | Path, values: Mapping[str, Any]) -> None:
+    """Refuse a bundle whose inference config has other values than those that weights were made for.
+
+    Raises:
+        BundleError: names the first that differs.
+    """
+    config = read_config(bundle)
+    for key, value in values.items():
+        if config.get(key) != value:
+            raise BundleError(
+                f"{bundle} is a bundle whose {key} is {json.dumps(config.get(key))}, and the weights are for "
+                f"{json.dumps(value)}; name a folder that is not there yet with --output_bundle"
+            )
