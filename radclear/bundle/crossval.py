@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from radclear.bundle.configs import config_parser, own_error
+from radclear.bundle.configs import config_parser, own_error, read_config
 from radclear.bundle.crossval_files import write_manifest, write_out_of_fold
 from radclear.bundle.crossval_settings import CrossvalError, TrainingChoices, cohort_sha256, keep_settings
 from radclear.bundle.fold_training import FoldResult, load_fold, save_fold, train_fold
@@ -159,6 +159,7 @@ def _prepare(
         "held_out": list(HELD_OUT if held_out is None else held_out),
         "group": group,
         "device": device,
+        "table": {**read_config(bundle_root, name="train")["table"], "warn": False},  # said once, here
     }
     if backbone_bundle is not None:
         overrides["backbone_bundle"] = str(find_backbone(bundle_root, backbone_bundle))
@@ -192,9 +193,9 @@ def _prepare(
         "group": group,
         "cohort_sha256": cohort_sha256(table, store),
     }
-    sha256 = keep_settings(output / "settings.json", settings)
     folds = output / "folds.json"
     plan = FoldPlan.open(folds, table, n_folds=choices.n_folds, seed=choices.seed)
+    sha256 = keep_settings(output / "settings.json", settings)
     overrides["folds"] = str(folds)
     run = CrossValidation(
         output, bundle_root, backbone, overrides, settings, sha256, table, plan, store, notes=notes

@@ -7,4 +7,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundles"))
 
-from bundle_fixtures import bundles  # noqa: E402, F401
+from bundle_fixtures import bundles, studies  # noqa: E402, F401
