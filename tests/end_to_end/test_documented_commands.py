@@ -24,6 +24,7 @@ SMALLER = {
     r"--slices 64": "--slices 24",
     r"--size (96|128|256)": "--size 64",
     r"--max_epochs \d+": "--max_epochs 2",
+    r"--max-epochs \d+": "--max-epochs 2",
     r"configs/warm_up.json": "configs/warm_up.json --slices_per_epoch 8 --slices_per_batch 4",
 }
 
