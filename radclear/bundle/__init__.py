@@ -1,6 +1,9 @@
 """Bundles: find, load, run, train, evaluate and pack them; predictions for one study or a folder of them."""
 
+from radclear.bundle.crossval import CrossValidation, run_crossval
+from radclear.bundle.crossval_settings import CrossvalError, TrainingChoices
 from radclear.bundle.dataset import ReadStudyd, StudyDataset, collate_study
+from radclear.bundle.deployment import store_ensemble
 from radclear.bundle.embedding_run import EmbeddingRun
 from radclear.bundle.evaluation import EvaluationWriter
 from radclear.bundle.expressions import UnsafeExpressionError, check_config
@@ -37,6 +40,8 @@ __all__ = [
     "BackboneBundle",
     "BestWeights",
     "BundleError",
+    "CrossValidation",
+    "CrossvalError",
     "EmbeddingInferer",
     "EmbeddingRun",
     "EmbeddingWriter",
@@ -53,6 +58,7 @@ __all__ = [
     "StudyPrediction",
     "StudyRecord",
     "StudyRun",
+    "TrainingChoices",
     "UnsafeExpressionError",
     "WeightsError",
     "backbone_entry",
@@ -79,9 +85,11 @@ __all__ = [
     "prepare_study",
     "read_metadata",
     "read_weights",
+    "run_crossval",
     "seed_weights",
     "start_from",
     "store_backbone",
+    "store_ensemble",
     "store_trained",
     "store_weights",
     "verify_weights",

@@ -62,13 +62,16 @@ class TrainingChoices:
         kind, own = values.get("kind", config["kind"]), config["kind"]
         if (check_kind(kind) == "multilabel") != (own == "multilabel"):
             raise CrossvalError(f"kind is {kind}; the classes of {Path(bundle_root).name} are {own}")
+        own = config["aggregator"]
+        while "member" in own:  # the bundle is an ensemble: its folds will be new members
+            own = values["aggregator"] = own["member"]
         if self.aggregator is not None:
             if self.aggregator not in AGGREGATORS:
                 raise AggregationError(
                     f"aggregator is {self.aggregator!r}; expected one of {', '.join(AGGREGATORS)}"
                 )
             name = AGGREGATORS[self.aggregator].__name__
-            values["aggregator"] = {**config["aggregator"], "_target_": f"radclear.aggregation.{name}"}
+            values["aggregator"] = {**own, "_target_": f"radclear.aggregation.{name}"}
         return values
 
     def effective(self, bundle_root: str | Path) -> dict[str, Any]:

@@ -72,14 +72,11 @@ class BestWeights:
         train_loss = float(np.mean(self.train_losses)) if self.train_losses else None
         self.train_losses.clear()
         is_best = not self.history or loss < self.best_loss
-        # With more than one epoch between validations these are validations, which the trainer counts as its
-        # own epochs.
-        self.history.append(
-            {"validation": len(self.history) + 1, "train_loss": train_loss, "validation_loss": loss}
-        )
+        number = len(self.history) + 1  # of validations, between which there may be several epochs
+        self.history.append({"validation": number, "train_loss": train_loss, "validation_loss": loss})
         logger.info(
             "validation %d: training loss %s, validation loss %.4f%s",
-            len(self.history),
+            number,
             "unknown" if train_loss is None else f"{train_loss:.4f}",
             loss,
             ", best so far" if is_best else "",
@@ -182,8 +179,7 @@ def store_trained(
         "demonstration": bool(demonstration),
         "training": f"Trained on stored slice embeddings ({counts} studies), number {best.best} "
         f"of {len(best.history)} validations with loss {best.best_loss:.4f}; temperature and operating "
-        "points from the "
-        "validation studies.",
+        "points from the validation studies.",
         "backbone": backbone_entry(backbone),
         **calibration,
         "labels_sha256": hashlib.sha256(Path(labels).read_bytes()).hexdigest(),

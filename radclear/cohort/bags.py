@@ -80,7 +80,7 @@ class BagDataset(Dataset):
         """
         Returns:
             `feats` (n, d) float32, `coords` (n, 3) float32, `label` ((C,) float32 for multilabel, () int64
-            for multiclass), and the strings `study`, `key`, `patient` and `split`.
+            for multiclass and ordinal), and the strings `study`, `key`, `patient` and `split`.
         """
         row = self.studies[index]
         study = self._read(row.key)

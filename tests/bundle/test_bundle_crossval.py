@@ -15,11 +15,16 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
 from radclear.aggregation import EnsembleMIL
-from radclear.bundle import BundleError, load_head, read_metadata
+from radclear.bundle import (
+    BundleError,
+    CrossvalError,
+    TrainingChoices,
+    load_head,
+    read_metadata,
+    run_crossval,
+    store_ensemble,
+)
 from radclear.bundle.configs import config_parser
-from radclear.bundle.crossval import run_crossval
-from radclear.bundle.crossval_settings import CrossvalError, TrainingChoices
-from radclear.bundle.deployment import store_ensemble
 from radclear.bundle.fold_training import predict_bags, train_fold
 from radclear.cohort import BagDataset, EmbeddingStore, LabelTable
 from radclear.ct import study_key
@@ -273,6 +278,14 @@ def test_staging_of_both_kinds_and_other_aggregators(
     )
     assert code == 0
     assert (tmp_path / "out" / "staging_metrics.json").is_file()
+
+
+def test_an_ensemble_may_be_cross_validated_again(done, cohort):
+    values = replace(CHOICES, aggregator="gated").overrides(done.folder.parent / "head")
+    assert values["aggregator"]["_target_"].endswith("GatedAttentionMIL")
+    assert values["aggregator"].keys() == done.settings["aggregator"].keys()
+    own = CHOICES.overrides(done.folder.parent / "head")["aggregator"]
+    assert own == done.settings["aggregator"]
 
 
 def edited(cohort, path, change):

@@ -18,8 +18,10 @@ def test_multilabel_table(tmp_path):
         labels=np.array([[0.0, 1.0], [1.0, 1.0]]),
         kind="multilabel",
         classes=("bone", "lung"),
+        folds=[2, 0],
     )
     table = pd.read_csv(path)
+    assert table.pop("fold").tolist() == [2, 0]
     assert list(table) == [
         "study",
         "patient",
