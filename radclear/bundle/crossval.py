@@ -201,12 +201,12 @@ def _prepare(
         output, bundle_root, backbone, overrides, settings, sha256, table, plan, store, notes=notes
     )
     for fold in range(plan.n_folds):
-        counts = plan.apply(table, fold).labels("train").sum(axis=0)
-        for name, count in zip(table.classes, counts, strict=True):
-            if not count:
+        labels = plan.apply(table, fold).labels("train")
+        for name, count in zip(table.classes, labels.sum(axis=0), strict=True):
+            if count in (0, len(labels)):
                 run.notes.append(
-                    f"fold {fold}: class {name} has no positive study in the training part, so that this "
-                    "fold's network cannot know it"
+                    f"fold {fold}: class {name} has no {'negative' if count else 'positive'} study in the "
+                    "training part, so that this fold's network cannot know it"
                 )
     return run
 

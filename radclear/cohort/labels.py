@@ -195,10 +195,11 @@ class LabelTable:
         return np.eye(len(self.classes), dtype=np.float32)[np.asarray(values, dtype=np.int64)]
 
     def pos_weight(self, split: str = "train") -> list[float]:
-        """Per class n_negative / n_positive; 1 for a class without positives, where it has no effect."""
+        """Per class n_negative / n_positive; 1 for a class without positives or without negatives, where there
+        is nothing to balance."""
         labels = self.labels(split)
         positives = labels.sum(axis=0)
-        return [float((len(labels) - n) / n) if n else 1.0 for n in positives]
+        return [float((len(labels) - n) / n) if 0 < n < len(labels) else 1.0 for n in positives]
 
     def class_weight(self, split: str = "train") -> list[float]:
         """Per class N / (classes present · n), so that every class present weighs the same and the mean over

@@ -346,15 +346,17 @@ def test_what_cannot_be_cross_validated_is_said_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_class_that_a_fold_cannot_learn_is_noted(bundles, cohort, tmp_path):
+@pytest.mark.parametrize(("rare", "said"), [("1", "positive"), ("0", "negative")])
+def test_a_class_that_a_fold_cannot_learn_is_noted(rare, said, bundles, cohort, tmp_path):
     def change(number, row):
-        row["disease_nodule"] = "1" if number == 0 else "0"
+        row["disease_nodule"] = rare if number == 0 else str(1 - int(rare))
 
     labels = edited(cohort, tmp_path / "labels.csv", change)
     run = crossval(bundles, cohort, tmp_path / "run", labels=labels, choices=replace(CHOICES, max_epochs=1))
-    assert len(run.notes) == 2, "one fold tests the only positive, one stops by it, one trains on it"
-    assert all("class nodule has no positive study in the training part" in note for note in run.notes)
+    assert len(run.notes) == 2, "one fold tests the only one, one stops by it, one trains on it"
+    assert all(f"class nodule has no {said} study in the training part" in note for note in run.notes)
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["notes"] == run.notes
+    assert run.complete
 
 
 def test_without_a_split_to_hold_out_all_take_part_and_it_is_said(bundles, cohort, tmp_path):

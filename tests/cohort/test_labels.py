@@ -170,6 +170,8 @@ def test_weights_balance_positives_and_classes(table):
     assert pos_weight(table()) == [1.0, 3.0]  # 2 of 4 and 1 of 4 are positive: n_negative / n_positive
     rows = "a,1,train,0,0,I\nb,2,train,0,0,I\nc,3,train,0,0,I\nd,4,train,0,0,II\n"
     assert pos_weight(table(rows)) == [1.0, 1.0]
+    always = rows.replace("train,0", "train,1")
+    assert pos_weight(table(always)) == [1.0, 1.0]  # no negatives: nothing to balance
     weights = class_weight(table(rows, **stages()))
     assert weights == pytest.approx([4 / 6, 2.0, 1.0, 1.0])
     build_loss("multiclass", weights=weights)
