@@ -195,7 +195,7 @@ class LabelTable:
         return np.eye(len(self.classes), dtype=np.float32)[np.asarray(values, dtype=np.int64)]
 
     def pos_weight(self, split: str = "train") -> list[float]:
-        """Per class n_negative / n_positive; 1 for a class without positives or without negatives, where there
+        """Per class n_negative / n_positive; 1 for a class without positives or negatives, where there
         is nothing to balance."""
         labels = self.labels(split)
         positives = labels.sum(axis=0)
@@ -223,14 +223,10 @@ class LabelTable:
             positives = self.labels(training_split).sum(axis=0)
             total = len(self.split(training_split))
             for name, n in zip(self.classes, positives, strict=True):
-                if n == 0:
-                    warnings.append(
-                        f"class {name!r} has no positive study in split {training_split!r}: not learnable"
-                    )
-                elif n == total and self.kind == "multilabel":
-                    warnings.append(
-                        f"class {name!r} has no negative study in split {training_split!r}: not learnable"
-                    )
+                lacking = "positive" if n == 0 else "negative" if n == total else ""
+                if lacking and (n == 0 or self.kind == "multilabel"):
+                    where = f"study in split {training_split!r}: not learnable"
+                    warnings.append(f"class {name!r} has no {lacking} {where}")
         if self.excluded:
             warnings.append(
                 f"{len(self.excluded)} of {len(self.excluded) + len(self.studies)} studies are excluded"
