@@ -222,6 +222,7 @@ def store_backbone(
     demonstration: bool,
     n_studies: Mapping[str, int],
     settings: Mapping[str, Any],
+    initial_weights: str | Path | None = None,
 ) -> str:
     """Write a trained backbone's weights into its bundle, or into a copy of it.
 
@@ -234,10 +235,14 @@ def store_backbone(
         demonstration: whether the weights only show how the software works.
         n_studies: split → number of studies.
         settings: what training depended on, for the record.
+        initial_weights: the `model.pt` that training started from, if any; its sha256 goes on record.
 
     Returns:
         sha256 of the weights.
     """
+    if initial_weights is not None:
+        started_from = hashlib.sha256(Path(initial_weights).read_bytes()).hexdigest()
+        settings = {**settings, "initial_weights_sha256": started_from}
     target = copy_bundle(bundle_root, output_bundle)
     provenance = {
         "demonstration": bool(demonstration),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from bundle_fixtures import HEADS
 
+from radclear.backbones import build
 from radclear.bundle import (
     BundleError,
     WeightsError,
@@ -20,6 +22,7 @@ from radclear.bundle import (
     read_metadata,
     read_weights,
     seed_weights,
+    store_backbone,
     store_weights,
 )
 
@@ -253,3 +256,26 @@ def test_config_hash_follows_what_changes_answers_only(own):
     config["windows"][0]["level_hu"] = 50
     file.write_text(json.dumps(config))
     assert load_head(own / HEAD).config_sha256 != before
+
+
+def test_a_backbone_records_the_weights_it_started_from_and_no_path(own, tmp_path):
+    network = build("mambaout_nano")
+    start = tmp_path / "start.pt"
+    torch.save(network.state_dict(), start)
+    target = own / "lecl_gated_cnn"
+    sha256 = store_backbone(
+        network,
+        bundle_root=target,
+        output_bundle=target,
+        training="From other weights.",
+        demonstration=True,
+        n_studies={"train": 1},
+        settings={"seed": 0},
+        initial_weights=start,
+    )
+    entry = read_metadata(target)["radclear"]["weights"]["model.pt"]
+    assert entry["sha256"] == sha256
+    assert entry["settings"] == {
+        "seed": 0,
+        "initial_weights_sha256": hashlib.sha256(start.read_bytes()).hexdigest(),
+    }
