@@ -20,11 +20,12 @@ NOT_RUN = {
     "pip install": "the environment of this test was made by it; see the Makefile",
 }
 SMALLER = {
-    r"--studies 300": "--studies 12",
+    r"--studies (300|600)": "--studies 12",
     r"--slices 64": "--slices 24",
     r"--size (96|128|256)": "--size 64",
     r"--max_epochs \d+": "--max_epochs 2",
     r"--max-epochs \d+": "--max-epochs 2",
+    r" --slices_per_(epoch|batch) \d+": "",
     r"configs/warm_up.json": "configs/warm_up.json --slices_per_epoch 8 --slices_per_batch 4",
 }
 
