@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from radclear.ct import CTInputError, find_studies
-from radclear.pretraining.boxes import box_of_row, one_class
 from radclear.pretraining.decoded_series import DecodedSeries
 from radclear.pretraining.errors import PretrainingDataError
 from radclear.pretraining.slice_rows import SliceRow
-from radclear.pretraining.tables import number, read_table
+from radclear.pretraining.tables import box_of_row, number, one_class, read_table
 
 logger = logging.getLogger(__name__)
 

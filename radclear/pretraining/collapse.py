@@ -1,8 +1,8 @@
 """Is the embedding still alive? Three figures of a batch of embeddings of two views.
 
 Source of alignment and uniformity: Wang and Isola, arXiv 2005.10242. They are taken on the backbone's
-embeddings, before the projector: its last batch norm spreads the projections even where the backbone gives the
-same for everything.
+embeddings, before the projector: its last batch norm spreads the projections even where the backbone gives
+the same for everything.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def whole(generator: torch.Generator, low: int, high: int) -> int:
 def lesion_crop(
     size: tuple[int, int], box: Box, generator: torch.Generator, *, min_area: float = MIN_AREA
 ) -> Crop:
-    """A crop around a lesion: centred on the box's centre, shifted as little as it takes to stay in the slice.
+    """A crop around a lesion: centred on the box's centre, shifted as little as needed to stay in the slice.
 
     Width and height are drawn independently and uniformly from [√min_area · S, S) for a side S of the slice,
     and never below the box's own, so that the whole lesion is inside (after CLEAR, which draws one area per

@@ -7,7 +7,7 @@ import logging
 import os
 import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,19 +71,25 @@ class DecodedSeries:
             raise PretrainingDataError(f"not one of {len(sources)} series could be read; see the log")
         return depths
 
-    def prepare_path(self, path: Path) -> int | None:
-        """Decode the series at one path; its number of slices, None where it cannot be read.
+    def prepare_paths(self, paths: Mapping[str, Path]) -> dict[str, tuple[Path, int]]:
+        """Decode the series at each path; name → path to ask `slice` for, and number of slices.
+
+        Names whose series cannot be read are left out, with the reason in the log.
 
         Raises:
-            PretrainingDataError: the path is not one study.
+            PretrainingDataError: a path is not one study, or not one can be read.
         """
-        try:
-            sources = find_studies(path)
-        except CTInputError as error:
-            raise PretrainingDataError(f"{path}: {error}") from error
-        if len(sources) != 1:
-            raise PretrainingDataError(f"{path} holds {len(sources)} studies; expected one series")
-        return self.prepare(sources).get(sources[0].path)
+        found = {}
+        for name, path in paths.items():
+            try:
+                sources = find_studies(path)
+            except CTInputError as error:
+                raise PretrainingDataError(f"{path}: {error}") from error
+            if len(sources) != 1:
+                raise PretrainingDataError(f"{path} holds {len(sources)} studies; expected one series")
+            found[name] = sources[0]
+        depths = self.prepare(list(found.values()))
+        return {name: (s.path, depths[s.path]) for name, s in found.items() if s.path in depths}
 
     def slice(self, path: Path, index: int) -> tuple[np.ndarray, tuple[float, float]]:
         """(rows, columns) int16 HU of one slice, and the distance of its rows and columns in mm."""

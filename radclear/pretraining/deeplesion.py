@@ -8,10 +8,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from radclear.pretraining.boxes import box, one_class
 from radclear.pretraining.errors import PretrainingDataError
 from radclear.pretraining.slice_rows import SliceRow
-from radclear.pretraining.tables import read_table
+from radclear.pretraining.tables import box, one_class, read_table
 
 logger = logging.getLogger(__name__)
 

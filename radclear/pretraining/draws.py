@@ -18,8 +18,8 @@ class EpochBatches(Sampler):
     """Batches of `Draw`s of this process; a batch sampler.
 
     Batch b of the epoch is one global batch of `batch_size · processes` draws, of which process r takes the
-    r-th part. Which draws there are depends on seed and epoch alone. What does not fill the last batch (or the
-    last group of accumulated batches) is left out, each epoch other slices.
+    r-th part. Which draws there are depends on seed and epoch alone. What does not fill the last batch (or
+    the last group of accumulated batches) is left out, each epoch other slices.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class EpochBatches(Sampler):
         *,
         batch_size: int,
         seed: int = 0,
-        slices_per_epoch: int | None = None,
+        samples_per_epoch: int | None = None,
         lesion_share: float | None = None,
         accumulation: int = 1,
     ) -> None:
@@ -37,7 +37,7 @@ class EpochBatches(Sampler):
             lesion_mask: (slices,) bool, which slices have a lesion.
             batch_size: slices per process and micro-batch.
             seed: of the order.
-            slices_per_epoch: draws of an epoch; each slice once when omitted.
+            samples_per_epoch: draws of an epoch; each slice once when omitted.
             lesion_share: part of the draws that are lesion slices; their share of the data when omitted.
             accumulation: batches per optimiser step; an epoch is a whole number of steps.
 
@@ -47,16 +47,22 @@ class EpochBatches(Sampler):
         """
         self.lesion_mask = lesion_mask.bool().cpu()
         self.batch_size = batch_size
+        self.accumulation = accumulation
         self.seed = seed
         self.lesion_share = lesion_share
-        self.draws = slices_per_epoch or len(lesion_mask)
+        self.draws = samples_per_epoch or len(lesion_mask)
+        if batch_size < 2 or accumulation < 1:
+            raise PretrainingDataError(
+                f"samples_per_batch is {batch_size} and accumulation {accumulation}; expected 2 or more (a "
+                "slice alone has no negatives), and 1 or more"
+            )
         step = batch_size * world_size() * accumulation
         self.batches = self.draws // step * accumulation
-        if batch_size < 2 or accumulation < 1 or self.batches < 1:
+        if self.batches < 1:
             raise PretrainingDataError(
                 f"an epoch of {self.draws} slices has no step of {step} ({batch_size} slices x "
-                f"{world_size()} processes x {accumulation} accumulated); lower --slices_per_batch (2 or "
-                "more: a slice alone has no negatives), or raise --slices_per_epoch"
+                f"{world_size()} processes x {accumulation} accumulated); lower --samples_per_batch, "
+                "or raise --samples_per_epoch"
             )
         n_lesions = int(self.lesion_mask.sum())
         if lesion_share is not None and (
@@ -68,14 +74,24 @@ class EpochBatches(Sampler):
                 f"lesion_share is {lesion_share}, of data with {n_lesions} lesion slices among "
                 f"{len(self.lesion_mask)}; expected 0 to 1, and slices of both kinds"
             )
-        self.epoch, self.start = 1, 0
+        self.done = 0
 
-    def set_position(self, epoch: int, batch: int = 0) -> None:
-        """Start the next iteration at this batch of this epoch; epochs count from 1, batches from 0."""
-        self.epoch, self.start = epoch, batch
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of an epoch."""
+        return self.batches // self.accumulation
+
+    @property
+    def step_size(self) -> int:
+        """Slices of one optimiser step, over all processes and accumulated batches."""
+        return self.batch_size * world_size() * self.accumulation
+
+    def start_after(self, batches: int) -> None:
+        """Begin the next iteration where a run stands after so many batches of this process."""
+        self.done = batches
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, wherever the next iteration starts."""
+        """Batches of an epoch."""
         return self.batches
 
     def order(self, epoch: int) -> np.ndarray:
@@ -92,11 +108,15 @@ class EpochBatches(Sampler):
         return generator.permutation(np.concatenate(drawn))
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        order, epoch = self.order(self.epoch), self.epoch
+        """Batches without end, epoch after epoch, so that an epoch starts without a wait."""
         width = self.batch_size * world_size()
-        for batch in range(self.start, self.batches):
-            first = batch * width + rank() * self.batch_size
-            yield [Draw(epoch, p, int(order[p])) for p in range(first, first + self.batch_size)]
+        epoch, start = self.done // self.batches + 1, self.done % self.batches
+        while True:
+            order = self.order(epoch)
+            for batch in range(start, self.batches):
+                first = batch * width + rank() * self.batch_size
+                yield [Draw(epoch, p, int(order[p])) for p in range(first, first + self.batch_size)]
+            epoch, start = epoch + 1, 0
 
 
 def _shuffled(indices: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:

@@ -104,6 +104,12 @@ class MomentumNetwork(nn.Module):
             e2.detach().float(),
         )
 
+    @torch.no_grad()
+    def embed(self, x: Tensor) -> Tensor:
+        """Slices as in `forward` → (B, d) float32 embeddings of the learning backbone, in its present mode."""
+        with torch.autocast(x.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            return self.backbone(_three_channels(x)).float()
+
     def trained_parameters(self) -> list[nn.Parameter]:
         """What the optimiser changes: not the momentum copy, and nothing that the backbone keeps fixed."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]

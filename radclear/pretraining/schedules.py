@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from radclear.pretraining.draws import EpochBatches
+
 REFERENCE_BATCH = 256
 
 
@@ -41,6 +43,27 @@ class Schedules:
                 f"warm_up_steps is {self.warm_up_steps} of {self.total_steps} and momentum {self.momentum}; "
                 "expected 0 to total_steps, and 0 to 1"
             )
+
+    @classmethod
+    def of_run(
+        cls,
+        batches: EpochBatches,
+        *,
+        max_epochs: int,
+        learning_rate: float,
+        warm_up_epochs: float,
+        momentum: float,
+        cosine_momentum: bool,
+    ) -> Schedules:
+        """The schedules of a run of `max_epochs` epochs of these batches."""
+        return cls(
+            learning_rate=learning_rate,
+            batch=batches.step_size,
+            total_steps=max_epochs * batches.steps,
+            warm_up_steps=round(warm_up_epochs * batches.steps),
+            momentum=momentum,
+            cosine_momentum=cosine_momentum,
+        )
 
     @property
     def peak(self) -> float:

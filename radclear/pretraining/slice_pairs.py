@@ -97,3 +97,8 @@ class SlicePairs(Dataset):
             "patient": torch.tensor(self._patient_code[patient_key(row.patient)]),
             "lesion_class": torch.tensor(self._class_code.get(row.lesion_class, -1)),
         }
+
+    def whole_view(self, index: int) -> Tensor:
+        """(1, S, S) uint8: the whole slice under the first window, unchanged; for the probe."""
+        pixels, spacing = self.pixels(index)
+        return self.views.whole(pixels, spacing_mm=spacing, has_hu=self.rows[index].has_hu)

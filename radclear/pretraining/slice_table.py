@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from radclear.pretraining.boxes import box_of_row, one_class
 from radclear.pretraining.decoded_series import DecodedSeries
 from radclear.pretraining.errors import PretrainingDataError
 from radclear.pretraining.slice_rows import SliceRow
-from radclear.pretraining.tables import number, read_table
+from radclear.pretraining.tables import box_of_row, number, one_class, read_table
 
 COLUMNS = (
     "image", "series", "slice", "study", "patient", "split", "x1", "y1", "x2", "y2", "lesion_class", "label",
@@ -53,6 +52,8 @@ def read_slice_table(
             f"{path} has the columns {', '.join(table.columns)}; needed are image or series, patient and "
             "split. Name columns that are called otherwise: --columns \"{'image': 'file', …}\""
         )
+    named = sorted({name for name in table.get("series", ()) if name})
+    depths = series.prepare_paths({name: root / name for name in named})
     slices: dict[tuple[str, int], list[dict]] = {}
     for line, row in enumerate(table.to_dict("records"), start=2):
         row["where"] = where = f"{path.name}, line {line}"
@@ -63,20 +64,25 @@ def read_slice_table(
         if image:
             slices.setdefault((image, -1), []).append(row)
             continue
-        depth = series.prepare_path(root / one_series)
-        if depth is None:
+        if one_series not in depths:
             continue  # could not be read; the log says so
+        depth = depths[one_series][1]
         chosen = range(depth)
         if row.get("slice", ""):
-            z = int(number(row["slice"], column="slice", where=where))
-            if not 0 <= z < depth:
-                raise PretrainingDataError(f"{where}: slice {z} of a series of {depth}")
-            chosen = range(z, z + 1)
+            z = number(row["slice"], column="slice", where=where)
+            if z != int(z) or not 0 <= z < depth:
+                raise PretrainingDataError(
+                    f"{where}: slice {row['slice']} of a series with slices 0 to {depth - 1}"
+                )
+            chosen = range(int(z), int(z) + 1)
         elif row["box"] is not None:
             raise PretrainingDataError(f"{where} has a box but no slice; expected the slice it is on")
         for z in chosen:
             slices.setdefault((one_series, z), []).append(row)
-    return [_row(root, place, z, rows) for (place, z), rows in slices.items()]
+    return [
+        _row(root / place if z < 0 else depths[place][0], place, z, rows)
+        for (place, z), rows in slices.items()
+    ]
 
 
 def _renamed(table, columns: Mapping[str, str], path: Path):
@@ -92,20 +98,20 @@ def _renamed(table, columns: Mapping[str, str], path: Path):
     return table.assign(**{name: table[old] for name, old in columns.items() if old in table})
 
 
-def _row(root: Path, place: str, z: int, rows: list[dict]) -> SliceRow:
+def _row(path: Path, place: str, z: int, rows: list[dict]) -> SliceRow:
     first = rows[0]
     for name in ("patient", "split", "label", "hu_offset"):
         if any(row.get(name) != first.get(name) for row in rows):
             raise PretrainingDataError(
                 f"{rows[-1]['where']}: {name} is not the same as in the other rows of this slice"
             )
-    if z < 0 and not (root / place).is_file():
-        raise PretrainingDataError(f"{first['where']}: {root / place} does not exist")
+    if z < 0 and not path.is_file():
+        raise PretrainingDataError(f"{first['where']}: {path} does not exist")
     offset = first.get("hu_offset", "")
     boxed = [row for row in rows if row["box"] is not None]
     kind = one_class([row.get("lesion_class", "") for row in boxed]) if boxed else ""
     return SliceRow(
-        root / place,
+        path,
         study=first.get("study", "") or place,
         patient=first["patient"],
         split=first["split"],

@@ -15,6 +15,7 @@ from radclear.ct.windows import fitted_shape
 from radclear.pretraining.crops import MIN_AREA, Box, Crop, lesion_crop, random_crop, whole
 from radclear.pretraining.errors import PretrainingDataError
 from radclear.pretraining.photometric import (
+    UNCHANGED,
     Photometric,
     change_grey,
     change_hu,
@@ -97,6 +98,14 @@ class SliceViews:
             window = self.windows[drawn[number if self.window_per_view else 0]] if has_hu else GREY
             views.append(self._view(hu, crop, window, change, generator, spacing_mm, has_hu))
         return views[0], views[1]
+
+    def whole(
+        self, hu: Tensor, *, spacing_mm: tuple[float, float] = (1.0, 1.0), has_hu: bool = True
+    ) -> Tensor:
+        """(1, S, S) uint8: the whole slice under the first window, unchanged."""
+        window = self.windows[0] if has_hu else GREY
+        no_draws = torch.Generator()
+        return self._view(hu, None, window, UNCHANGED, no_draws, spacing_mm, has_hu)
 
     def _view(
         self,
