@@ -106,7 +106,7 @@ class MomentumNetwork(nn.Module):
 
     @torch.no_grad()
     def embed(self, x: Tensor) -> Tensor:
-        """Slices as in `forward` → (B, d) float32 embeddings of the learning backbone, in its present mode."""
+        """Slices as in `forward` → (B, d) float32 embeddings of the learning backbone, in its mode."""
         with torch.autocast(x.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             return self.backbone(_three_channels(x)).float()
 

@@ -106,8 +106,8 @@ def training_statement(data: RunData, *, weighting: str, weight: float, steps: i
     )
     return (
         f"Pre-trained with {method} for {steps} steps of {batch} slices, on {describe(rows)}. "
-        "Two views of each slice, no labels but the lesion boxes. How good the embeddings are was not measured "
-        "here beyond the probe of the run's log."
+        "Two views of each slice, no labels but the lesion boxes. How good the embeddings are was not "
+        "measured here beyond the probe of the run's log."
     )
 
 

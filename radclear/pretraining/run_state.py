@@ -106,8 +106,8 @@ class Checkpoints:
             return 0
         if not resume:
             raise PretrainingError(
-                f"{self.path} is of an earlier run; go on with it: --resume true, or choose another --run_dir, "
-                "or delete it"
+                f"{self.path} is of an earlier run; go on with it: --resume true, or choose another "
+                "--run_dir, or delete it"
             )
         saved = torch.load(self.path, map_location="cpu", weights_only=True)
         if saved.get("format") != _FORMAT:

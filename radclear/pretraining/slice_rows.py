@@ -108,7 +108,8 @@ def check_patients(
     if both:
         named = "; ".join(f"{p} in {' and '.join(s)}" for p, s in sorted(both.items())[:MAX_NAMED])
         raise PretrainingDataError(
-            f"{len(both)} patients are in more than one split ({named}); all slices of a patient belong in one"
+            f"{len(both)} patients are in more than one split ({named}); all slices of a patient "
+            "belong in one"
         )
     trained = {patient for patient, found in splits.items() if train_split in found}
     for table in evaluation_tables:

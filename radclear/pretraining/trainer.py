@@ -121,8 +121,8 @@ class LeCLTrainer(Trainer):
         self._losses.clear()
         if loss - loss != 0:
             raise PretrainingError(
-                f"the loss is {loss} at step {self.steps + 1}; lower --learning_rate, or use --precision float32 "
-                "if it was lower. The last checkpoint is from before"
+                f"the loss is {loss} at step {self.steps + 1}; lower --learning_rate, or use --precision "
+                "float32 if it was lower. The last checkpoint is from before"
             )
         learning_rate = self.schedules.learning_rate_at(self.steps)
         for group in self.optimizer.param_groups:

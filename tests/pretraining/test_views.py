@@ -1,4 +1,4 @@
-"""The two views of a slice: where they are cut, how their greys change, and that they depend on the seed alone."""
+"""The two views of a slice: where they are cut, how their greys change, what they depend on."""
 
 from __future__ import annotations
 
