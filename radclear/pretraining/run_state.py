@@ -56,12 +56,12 @@ class Checkpoints:
     def attach(self, engine: Engine) -> None:
         """Write after steps and epochs of `engine`; attach behind what logs them."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def _after_iteration(self, engine: LeCLTrainer) -> None:
-        if engine.state.iteration % engine.accumulation:
-            return
+        ends_step = engine.state.iteration % engine.accumulation == 0
         ends_epoch = engine.state.iteration % engine.state.epoch_length == 0
-        if ends_epoch or (self.every_steps and engine.steps % self.every_steps == 0):
+        if self.every_steps and ends_step and not ends_epoch and engine.steps % self.every_steps == 0:
             self.save(engine)
 
     def save(self, trainer: LeCLTrainer) -> None:

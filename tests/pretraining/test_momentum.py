@@ -285,7 +285,7 @@ def test_collapse_figures_have_their_known_values():
     even = torch.randn(400, 32, generator=g)
     figures = spread(even, even)
     assert figures.feature_std == pytest.approx(1, abs=0.02) and figures.alignment == 0
-    # On the unit sphere of 32 dimensions, |u-v|² = 2 - 2t with t of variance 1/32: E exp(-4+4t) = e^{-4+8/32}.
+    # On the sphere of 32 dimensions |u-v|² = 2 - 2t, t of variance 1/32: E exp(-4+4t) ≈ exp(-4+8/32).
     assert figures.uniformity == pytest.approx(-4 + 8 / 32, abs=0.05)
     same = torch.ones(10, 32)
     dead = spread(same, same)
