@@ -1,4 +1,4 @@
-"""`train.json` of the backbone bundles: one process, one that is killed and goes on, and two with torchrun."""
+"""`train.json` of the backbone bundles: one process, one that is killed and goes on, two with torchrun."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cohort")
-    write_cohort(folder, n_studies=6, seed=4, n_slices=24, size=64)
+    write_cohort(folder, n_studies=10, seed=4, n_slices=24, size=64)
     return folder
 
 
@@ -86,6 +86,12 @@ def started(command: list, log: Path, **environment) -> subprocess.Popen:
 def options(cohort: Path, output: Path, **changed) -> list[str]:
     values = {**TINY, "dataset_dir": cohort, "output_bundle": output, **changed}
     return [text for key, value in values.items() for text in (f"--{key}", str(value))]
+
+
+def recorded(bundle: Path) -> dict:
+    """What the metadata say of the weights."""
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    return metadata["radclear"]["weights"]["model.pt"]
 
 
 def test_weights_are_stored_with_what_made_them(bundles, whole):
@@ -174,8 +180,7 @@ def test_the_other_backbones_train_as_moco_v3_control(bundles, cohort, tmp_path,
         bundles, cohort, tmp_path, name, max_epochs=1, samples_per_epoch=4, lesion_weight=0, **size
     )
     assert code == 0 and len(rows(run_dir)) == 1
-    entry = json.loads((output / "configs" / "metadata.json").read_text())["radclear"]["weights"]["model.pt"]
-    assert "MoCo-v3 control" in entry["training"]
+    assert "MoCo-v3 control" in recorded(output)["training"]
 
 
 def test_options_reach_the_loss(bundles, cohort, tmp_path, monkeypatch):
