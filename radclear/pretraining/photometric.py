@@ -14,6 +14,7 @@ from torch import Tensor
 
 from radclear.ct import Window
 from radclear.pretraining.crops import uniform
+from radclear.pretraining.errors import PretrainingError
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,12 @@ class Photometric:
     def __post_init__(self) -> None:
         for name in ("window", "noise", "blur", "solarize", "flip"):
             if not 0 <= getattr(self, f"{name}_probability") <= 1:
-                raise ValueError(
+                raise PretrainingError(
                     f"{name}_probability is {getattr(self, f'{name}_probability')}; expected 0 to 1"
                 )
         for name in ("level_jitter", "width_jitter", "noise_hu", "blur_pixels"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+                raise PretrainingError(f"{name} is {getattr(self, name)}; expected 0 or more")
 
 
 UNCHANGED = Photometric(

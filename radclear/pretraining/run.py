@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from radclear.bundle import store_backbone
-from radclear.errors import RadclearError
 from radclear.pretraining.distributed import barrier, rank
+from radclear.pretraining.errors import ending_plainly
 from radclear.pretraining.run_data import RunData, training_statement
 from radclear.pretraining.run_state import Checkpoints
 from radclear.pretraining.trainer import LeCLTrainer
@@ -43,12 +42,9 @@ def pretrain(
     Raises:
         SystemExit: code 2, after one plain sentence, where training cannot start or go on.
     """
-    try:
+    with ending_plainly():
         checkpoints.resume(trainer, resume=resume)
         trainer.run()
-    except RadclearError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
     if rank() == 0:
         loss = trainer.loss_function
         store_backbone(

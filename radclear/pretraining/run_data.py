@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from radclear.errors import RadclearError
+from radclear.ct import Window
 from radclear.pretraining.decoded_series import DecodedSeries
 from radclear.pretraining.distributed import rank, refuse_unjoined
 from radclear.pretraining.slice_pairs import SlicePairs
@@ -58,21 +57,17 @@ class RunData:
             evaluation_tables: tables whose patients may not be trained on; see `check_patients`.
 
         Raises:
-            SystemExit: code 2, after one plain sentence, where the data are not what they must be.
+            PretrainingError: the data are not what they must be, or processes would each train alone.
         """
-        try:
-            refuse_unjoined()
-            if isinstance(evaluation_tables, (str, Path)):
-                evaluation_tables = [evaluation_tables]
-            series = DecodedSeries(Path(run_dir) / "decoded")
-            rows = read_slices(
-                dataset_dir, series=series, data_format=data_format, columns=columns, options=data_options
-            )
-            check_patients(rows, train_split=train_split, evaluation_tables=evaluation_tables)
-            train = in_split(rows, train_split)
-        except RadclearError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(2) from None
+        refuse_unjoined()
+        if isinstance(evaluation_tables, (str, Path)):
+            evaluation_tables = [evaluation_tables]
+        series = DecodedSeries(Path(run_dir) / "decoded")
+        rows = read_slices(
+            dataset_dir, series=series, data_format=data_format, columns=columns, options=data_options
+        )
+        check_patients(rows, train_split=train_split, evaluation_tables=evaluation_tables)
+        train = in_split(rows, train_split)
         validation = [row for row in rows if row.split == validation_split]
         self.train = SlicePairs(train, series=series, views=views, seed=seed)
         self.validation = (
@@ -114,3 +109,8 @@ def training_statement(data: RunData, *, weighting: str, weight: float, steps: i
 def with_fingerprint(settings: Mapping[str, Any], data: RunData) -> dict[str, Any]:
     """The settings of a run with its data's fingerprint, which together a checkpoint belongs to."""
     return {**settings, "data": data.fingerprint}
+
+
+def describe_windows(windows: Sequence[Window]) -> list[str]:
+    """Windows as text, such as `lung -600/1500`, for the record."""
+    return [f"{window.name} {window.level_hu:g}/{window.width_hu:g}" for window in windows]

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from radclear.pretraining.draws import EpochBatches
+from radclear.pretraining.errors import PretrainingError
 
 REFERENCE_BATCH = 256
 
@@ -34,12 +35,12 @@ class Schedules:
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0 or self.batch < 1 or self.total_steps < 1:
-            raise ValueError(
+            raise PretrainingError(
                 f"learning_rate {self.learning_rate}, batch {self.batch} and total_steps "
                 f"{self.total_steps} must all be above 0"
             )
         if not 0 <= self.warm_up_steps <= self.total_steps or not 0 <= self.momentum <= 1:
-            raise ValueError(
+            raise PretrainingError(
                 f"warm_up_steps is {self.warm_up_steps} of {self.total_steps} and momentum {self.momentum}; "
                 "expected 0 to total_steps, and 0 to 1"
             )

@@ -268,7 +268,7 @@ def test_schedules_against_their_closed_form():
     "wrong", [{"learning_rate": 0}, {"total_steps": 0}, {"warm_up_steps": 11}, {"momentum": 1.2}]
 )
 def test_impossible_schedules_are_refused(wrong):
-    with pytest.raises(ValueError, match="must all be above 0|expected 0"):
+    with pytest.raises(PretrainingError, match="must all be above 0|expected 0"):
         Schedules(**{"learning_rate": 1e-4, "batch": 256, "total_steps": 10, **wrong})
 
 

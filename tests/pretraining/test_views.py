@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from radclear.ct import Window
 from radclear.pretraining.crops import lesion_crop, random_crop
-from radclear.pretraining.errors import PretrainingDataError
+from radclear.pretraining.errors import PretrainingDataError, PretrainingError
 from radclear.pretraining.photometric import (
     UNCHANGED,
     Photometric,
@@ -229,5 +229,5 @@ def test_images_without_hu_get_no_window():
 
 @pytest.mark.parametrize("wrong", [{"flip_probability": 1.5}, {"noise_hu": -1}])
 def test_impossible_changes_are_refused(wrong):
-    with pytest.raises(ValueError, match="expected 0"):
+    with pytest.raises(PretrainingError, match="expected 0"):
         Photometric(**wrong)
