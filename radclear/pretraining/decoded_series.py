@@ -50,10 +50,12 @@ class DecodedSeries:
             PretrainingDataError: not one can be read.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        to_do = [source for source in sources if not self._file(source, ".json").is_file()]
-        if to_do:
-            logger.info("decoding %d of %d series into %s", len(to_do), len(sources), self.folder.resolve())
-        for number, source in enumerate(to_do[rank() :: world_size()], start=1):
+        # Shared by place in the list, which all processes agree on, and not by what is left to do, which changes
+        # under their eyes.
+        own = [s for s in sources[rank() :: world_size()] if not self._file(s, ".json").is_file()]
+        if own:
+            logger.info("decoding %d of %d series into %s", len(own), len(sources), self.folder.resolve())
+        for number, source in enumerate(own, start=1):
             self._decode(source)
             if number % 50 == 0:
                 logger.info("%d series decoded by process %d", number, rank())

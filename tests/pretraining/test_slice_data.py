@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from radclear.ct import read_study
+from radclear.ct import find_studies, read_study
 from radclear.phantom import write_cohort
 from radclear.pretraining import EpochBatches, SlicePairs, SliceViews, collate
 from radclear.pretraining.decoded_series import DecodedSeries
@@ -141,6 +141,24 @@ def test_decoded_slices_are_those_of_the_reader(cohort, series, monkeypatch):
     assert spacing == pytest.approx((study.spacing_mm[1], study.spacing_mm[0]))
     monkeypatch.setattr("radclear.pretraining.decoded_series.read_study", None)  # decoded once
     assert len(read_slices(cohort, series=DecodedSeries(series.folder))) == len(rows)
+
+
+def test_processes_decode_each_series_once_whoever_starts_first(cohort, tmp_path, monkeypatch):
+    """The second lists what is left to do when the first has done its part already."""
+    decoded = []
+    monkeypatch.setattr(
+        "radclear.pretraining.decoded_series.read_study",
+        lambda path: decoded.append(path) or read_study(path),
+    )
+    monkeypatch.setattr("radclear.pretraining.decoded_series.world_size", lambda: 2)
+    monkeypatch.setattr("radclear.pretraining.decoded_series.barrier", lambda: None)
+    sources = find_studies(cohort / "studies")
+    monkeypatch.setattr("radclear.pretraining.decoded_series.rank", lambda: 0)
+    with pytest.raises(FileNotFoundError):  # its barrier waits for nobody here
+        DecodedSeries(tmp_path).prepare(sources)
+    monkeypatch.setattr("radclear.pretraining.decoded_series.rank", lambda: 1)
+    assert len(DecodedSeries(tmp_path).prepare(sources)) == 5
+    assert sorted(decoded) == sorted(source.path for source in sources)
 
 
 def test_a_series_that_cannot_be_read_is_left_out_and_named(cohort, tmp_path, caplog):
