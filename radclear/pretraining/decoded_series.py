@@ -50,8 +50,8 @@ class DecodedSeries:
             PretrainingDataError: not one can be read.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Shared by place in the list, which all processes agree on, and not by what is left to do, which changes
-        # under their eyes.
+        # Shared by place in the list, which all processes agree on, and not by what is left to do, which
+        # changes under their eyes.
         own = [s for s in sources[rank() :: world_size()] if not self._file(s, ".json").is_file()]
         if own:
             logger.info("decoding %d of %d series into %s", len(own), len(sources), self.folder.resolve())

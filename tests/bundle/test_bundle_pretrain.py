@@ -183,6 +183,39 @@ def test_the_other_backbones_train_as_moco_v3_control(bundles, cohort, tmp_path,
     assert "MoCo-v3 control" in recorded(output)["training"]
 
 
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_workflow_has_monais_training_properties(bundles, cohort, tmp_path, name):
+    from monai.bundle import create_workflow
+
+    workflow = create_workflow(
+        config_file=str(config(bundles, name)),
+        workflow_type="train",
+        logging_file=False,
+        bundle_root=str(bundles / name),
+        dataset_dir=str(cohort),
+        output_bundle=str(tmp_path / name),
+    )
+    assert not workflow.check_properties()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"weighting": "depth"}, "weighting is 'depth'; expected one of similarity, density"),
+        ({"temperature": 0}, "temperature is 0"),
+        ({"samples_per_batch": 1000}, "lower --samples_per_batch"),
+        ({"warm_up_epochs": 5}, "expected 0 to total_steps"),
+        ({"initial_weights": "none.pt"}, "initial_weights none.pt does not exist"),
+        ({"flip_probability": 2}, "flip_probability is 2"),
+        ({"dataset_dir": "nowhere"}, "dataset_dir nowhere does not exist"),
+    ],
+)
+def test_what_cannot_work_ends_with_a_sentence(bundles, cohort, tmp_path, capsys, wrong, message):
+    overrides = {**TINY, "num_workers": 0, "dataset_dir": cohort, "output_bundle": tmp_path / "b", **wrong}
+    _, code = run_config(config(bundles, "lecl_gated_cnn"), workflow_type="train", **overrides)
+    assert code == 2 and message in capsys.readouterr().err
+
+
 def test_options_reach_the_loss(bundles, cohort, tmp_path, monkeypatch):
     from radclear.pretraining import LeCLTrainer
 

@@ -230,6 +230,23 @@ def test_half_precision_without_scaling_is_refused(monkeypatch):
         MomentumNetwork(TinyBackbone(), precision="float16", device="cpu")
 
 
+def test_half_precision_gives_nearly_the_same_loss_in_float32(monkeypatch):
+    import radclear.pretraining.momentum as module
+
+    batch, losses = tiny_batches(1, size=32)[0], []
+    for dtype in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr(module, "resolve_precision", lambda precision, device, dtype=dtype: dtype)
+        network = tiny_network()
+        assert network.dtype == dtype
+        pairs = network(batch["view_1"], batch["view_2"])
+        assert all(part.dtype == torch.float32 for part in pairs)
+        losses.append(LeCLLoss()(pairs, batch))
+        losses[-1].backward()
+        assert all(p.grad.dtype == torch.float32 for p in network.trained_parameters())
+    assert losses[1].dtype == torch.float32 and losses[0].item() != losses[1].item()
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.02)
+
+
 @pytest.mark.parametrize("exclude", EXCLUDE)
 def test_excluded_keys_are_no_negatives(exclude):
     g = torch.Generator().manual_seed(3)
