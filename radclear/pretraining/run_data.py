@@ -76,6 +76,10 @@ class RunData:
         if rank() == 0:
             logger.info("training on %s", describe(train))
 
+    def part(self, name: str) -> SlicePairs | None:
+        """`train` or `validation`; for configs, whose keys MONAI looks into."""
+        return {"train": self.train, "validation": self.validation}[name]
+
     @property
     def fingerprint(self) -> str:
         """sha256 over what is trained on: a run goes on with the same slices only."""
