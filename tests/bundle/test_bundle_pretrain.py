@@ -112,8 +112,7 @@ def test_weights_are_stored_with_what_made_them(bundles, whole):
     assert probes["epoch"].tolist() == [1, 2, 3] and probes["balanced_accuracy"].between(0, 1).all()
 
 
-def test_the_network_learns(whole):
-    """Six slices per step cannot teach much; but the weights move, and no figure is out of range."""
+def test_the_figures_of_the_log_are_in_range(whole):
     found = pd.read_csv(whole[1] / "log.csv")
     assert found["gradient_norm"].gt(0).all() and found["feature_std"].gt(0.02).all()
     assert found["momentum"].is_monotonic_increasing and found["learning_rate"].iloc[-1] < 1e-6
