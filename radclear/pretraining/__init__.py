@@ -1,4 +1,4 @@
-"""Weights for slice encoders: the LeCL loss, and the supervised warm-up of the demonstration weights."""
+"""Weights for slice encoders: LeCL pre-training, and the supervised warm-up of the demonstration weights."""
 
 from __future__ import annotations
 
@@ -7,12 +7,35 @@ from typing import Any
 
 _HOMES = {
     "AnnotatedSlices": "annotated_slices",
+    "Checkpoints": "run_state",
     "ClipGradients": "slice_classifier",
+    "EpochBatches": "draws",
+    "KNNProbe": "probe",
+    "LeCLLoss": "criterion",
+    "LeCLTrainer": "trainer",
+    "MomentumNetwork": "momentum",
+    "Photometric": "photometric",
+    "Progress": "progress",
     "RegionLoss": "slice_classifier",
+    "RunData": "run_data",
+    "Schedules": "schedules",
     "SliceClassifier": "slice_classifier",
+    "SlicePairs": "slice_pairs",
+    "SliceViews": "views",
     "balanced_sampler": "annotated_slices",
+    "collate": "draws",
+    "describe_windows": "run_data",
+    "distribute": "distributed",
+    "end_processes": "distributed",
     "lecl_loss": "loss",
+    "local_device": "distributed",
+    "plainly": "errors",
+    "pretrain": "run",
+    "run_folder": "run_data",
+    "start_backbone": "starting_weights",
+    "start_processes": "distributed",
     "step_loss": "slice_classifier",
+    "with_fingerprint": "run_data",
 }
 
 __all__ = sorted(_HOMES)

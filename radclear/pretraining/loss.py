@@ -50,9 +50,12 @@ def lecl_loss(
         Scalar float32 loss, whatever the autocast dtype.
 
     Raises:
-        ValueError: shapes that do not belong together, or an unknown weighting.
+        ValueError: shapes that do not belong together, an unknown weighting, a temperature or weight out of
+            range, or masks that are not bool.
     """
     n, total = q.shape[0], k.shape[0]
+    if not temperature > 0 or not weight >= 0:
+        raise ValueError(f"temperature is {temperature} and weight {weight}; expected above 0, and 0 or more")
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting {weighting!r} is unknown; expected one of {', '.join(WEIGHTINGS)}")
     if q.shape[1] != k.shape[1] or lesion_mask.shape != (total,) or (rank + 1) * n > total:
@@ -60,6 +63,10 @@ def lecl_loss(
             f"queries {tuple(q.shape)} of rank {rank}, keys {tuple(k.shape)} and lesion mask "
             f"{tuple(lesion_mask.shape)} do not belong to one global batch"
         )
+    if lesion_mask.dtype != torch.bool or (exclude is not None and exclude.dtype != torch.bool):
+        raise ValueError("lesion_mask and exclude must be bool tensors")
+    if exclude is not None and exclude.shape != (n, total):
+        raise ValueError(f"exclude is {tuple(exclude.shape)}; expected {(n, total)}, queries by keys")
     with torch.autocast(q.device.type, enabled=False):
         similarity = q.float() @ k.detach().float().T / temperature
         positive = torch.zeros(n, total, dtype=torch.bool, device=q.device)

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imagecodecs
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +28,8 @@ SMALLER = {
     r"--max_epochs \d+": "--max_epochs 2",
     r"--max-epochs \d+": "--max-epochs 2",
     r" --slices_per_(epoch|batch) \d+": "",
+    r"--samples_per_epoch \d+": "--samples_per_epoch 8 --image_size 64 --projector_hidden 16",
+    r"--samples_per_batch \d+": "--samples_per_batch 2",
     r"configs/warm_up.json": "configs/warm_up.json --slices_per_epoch 8 --slices_per_batch 4",
 }
 
@@ -59,7 +63,23 @@ def checkout(tmp_path_factory) -> Path:
     for script in environment.iterdir():
         script.chmod(0o755)
     (folder / ".venv" / ".installed-from-setup.cfg").touch()
+    write_deeplesion(folder / "DeepLesion")
+    (folder / "evaluation.csv").write_text("study,patient,split\nsomething,99,test\n")
     return folder
+
+
+def write_deeplesion(folder: Path) -> None:
+    """A few slices in the form in which the NIH publishes DeepLesion."""
+    rows = ["File_name,Patient_index,Bounding_boxes,Coarse_lesion_type,Possibly_noisy,Train_Val_Test"]
+    for patient in range(1, 5):
+        series = f"{patient:06d}_01_01"
+        (folder / "Images_png" / series).mkdir(parents=True)
+        for z in range(1, 9):
+            pixels = np.random.default_rng([patient, z]).integers(31768, 33768, (64, 64))
+            image = imagecodecs.png_encode(pixels.astype(np.uint16))
+            (folder / "Images_png" / series / f"{z:03d}.png").write_bytes(image)
+        rows.append(f'{series}_004.png,{patient},"10, 12, 30, 31",5,0,{min(patient, 3)}')
+    (folder / "DL_info.csv").write_text("\n".join(rows) + "\n")
 
 
 def run_in(folder: Path, command: list[str] | str) -> subprocess.CompletedProcess:

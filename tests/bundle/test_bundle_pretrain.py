@@ -1,0 +1,229 @@
+"""`train.json` of the backbone bundles: one process, one that is killed and goes on, two with torchrun."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from bundle_fixtures import BACKBONES, ROOT, run_config
+
+from radclear.bundle import load_backbone_bundle
+from radclear.phantom import write_cohort
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:parsing config_file"),
+    pytest.mark.usefixtures("clean_process"),
+]
+TINY = {
+    "max_epochs": 3,
+    "samples_per_epoch": 24,
+    "samples_per_batch": 4,
+    "image_size": 64,
+    "projector_hidden": 16,
+    "projection_dim": 8,
+    "checkpoint_every_steps": 2,
+    "temperature": 0.5,
+    "device": "cpu",
+    "precision": "float32",
+}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    write_cohort(folder, n_studies=10, seed=4, n_slices=24, size=64)
+    return folder
+
+
+def config(bundles: Path, name: str, stem: str = "train") -> Path:
+    return bundles / name / "configs" / f"{stem}.json"
+
+
+def rows(run_dir: Path) -> list[dict[str, str]]:
+    with (run_dir / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def losses(run_dir: Path) -> list[float]:
+    return [float(row["loss"]) for row in rows(run_dir)]
+
+
+def train(bundles, cohort, folder, name="lecl_gated_cnn", **options):
+    output = folder / name
+    overrides = {**TINY, "num_workers": 0, **options, "dataset_dir": cohort, "output_bundle": output}
+    _, code = run_config(config(bundles, name), workflow_type="train", **overrides)
+    return output, folder / f"{name}_lecl_run", code
+
+
+@pytest.fixture(scope="module")
+def whole(bundles, cohort, tmp_path_factory):
+    output, run_dir, code = train(bundles, cohort, tmp_path_factory.mktemp("whole"))
+    assert code == 0
+    return output, run_dir
+
+
+def started(command: list, log: Path, **environment) -> subprocess.Popen:
+    path = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    with log.open("w") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", *map(str, command)],
+            env={**os.environ, **path, **environment},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def options(cohort: Path, output: Path, **changed) -> list[str]:
+    values = {**TINY, "dataset_dir": cohort, "output_bundle": output, **changed}
+    return [text for key, value in values.items() for text in (f"--{key}", str(value))]
+
+
+def recorded(bundle: Path) -> dict:
+    """What the metadata say of the weights."""
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    return metadata["radclear"]["weights"]["model.pt"]
+
+
+def test_weights_are_stored_with_what_made_them(bundles, whole):
+    output, run_dir = whole
+    backbone = load_backbone_bundle(output)
+    old = load_backbone_bundle(bundles / "lecl_gated_cnn")
+    assert backbone.weights_sha256 != old.weights_sha256
+    entry = json.loads((output / "configs" / "metadata.json").read_text())["radclear"]["weights"]["model.pt"]
+    assert entry["training"].startswith(
+        "Pre-trained with LeCL (similarity weighting, weight 1) for 18 steps of 4"
+    )
+    assert entry["demonstration"] is True and entry["settings"]["seed"] == 0
+    saved = torch.load(run_dir / "checkpoint.pt", weights_only=True)["network"]
+    for name, value in backbone.backbone.state_dict().items():
+        torch.testing.assert_close(saved[f"backbone.{name}"], value)
+    assert len(rows(run_dir)) == 18 and not list(output.glob("**/*.csv"))
+    probes = pd.read_csv(run_dir / "probe.csv")
+    assert probes["epoch"].tolist() == [1, 2, 3] and probes["balanced_accuracy"].between(0, 1).all()
+
+
+def test_the_figures_of_the_log_are_in_range(whole):
+    found = pd.read_csv(whole[1] / "log.csv")
+    assert found["gradient_norm"].gt(0).all() and found["feature_std"].gt(0.02).all()
+    assert found["momentum"].is_monotonic_increasing and found["learning_rate"].iloc[-1] < 1e-6
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_been(bundles, cohort, whole, tmp_path):
+    """SIGKILL in the middle of an epoch; another number of workers before it than after."""
+    output, run_dir = tmp_path / "lecl_gated_cnn", tmp_path / "lecl_gated_cnn_lecl_run"
+    command = ["monai.bundle", "run", "--config_file", config(bundles, "lecl_gated_cnn")]
+    log = tmp_path / "log.txt"
+    process = started([*command, *options(cohort, output, num_workers=1)], log)
+    end = time.monotonic() + 120
+    while not (run_dir / "log.csv").is_file() or len(rows(run_dir)) < 9:
+        assert process.poll() is None and time.monotonic() < end, log.read_text()
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (output / "models").exists(), "the run ended before it was killed"
+    assert (run_dir / "checkpoint.pt").is_file()
+    _, same_dir, code = train(bundles, cohort, tmp_path, resume=True)
+    assert code == 0 and same_dir == run_dir
+    assert losses(run_dir) == pytest.approx(losses(whole[1]), abs=1e-5)
+    assert load_backbone_bundle(output).weights_sha256 == load_backbone_bundle(whole[0]).weights_sha256
+
+
+def test_two_processes_of_torchrun_equal_one(bundles, cohort, whole, tmp_path):
+    output = tmp_path / "lecl_gated_cnn"
+    files = [str(config(bundles, "lecl_gated_cnn", stem)) for stem in ("train", "multi_gpu_train")]
+    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
+    changed = options(cohort, output, samples_per_batch=2, num_workers=0)
+    log = tmp_path / "log.txt"
+    process = started([*command, "--config_file", str(files), *changed], log)
+    try:
+        assert process.wait(timeout=240) == 0, log.read_text()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    found = losses(tmp_path / "lecl_gated_cnn_lecl_run")
+    assert len(found) == 18
+    assert found[:6] == pytest.approx(losses(whole[1])[:6], rel=1e-3)
+    assert load_backbone_bundle(output).backbone.name == "mambaout_nano"
+
+
+def test_processes_that_would_train_alone_are_refused(bundles, cohort, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    *_, code = train(bundles, cohort, tmp_path)
+    assert code == 2 and "multi_gpu_train.json" in capsys.readouterr().err
+
+
+def test_training_on_an_evaluation_patient_ends_with_a_sentence(bundles, cohort, tmp_path, capsys):
+    labels = pd.read_csv(cohort / "labels.csv")
+    patient = labels.loc[labels["split"] == "train", "patient"].iloc[0]
+    table = tmp_path / "predictions.csv"
+    table.write_text(f"study,patient,lung\nx,{patient},0.5\n")
+    *_, code = train(bundles, cohort, tmp_path, evaluation_tables=[str(table)])
+    errors = capsys.readouterr().err
+    assert code == 2 and patient in errors and errors.startswith("error: ")
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "lecl_gated_cnn"])
+def test_the_other_backbones_train_as_moco_v3_control(bundles, cohort, tmp_path, name):
+    size = {"image_size": 224} if name == "lecl_vit" else {}
+    output, run_dir, code = train(
+        bundles, cohort, tmp_path, name, max_epochs=1, samples_per_epoch=4, lesion_weight=0, **size
+    )
+    assert code == 0 and len(rows(run_dir)) == 1
+    assert "MoCo-v3 control" in recorded(output)["training"]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_workflow_has_monais_training_properties(bundles, cohort, tmp_path, name):
+    from monai.bundle import create_workflow
+
+    workflow = create_workflow(
+        config_file=str(config(bundles, name)),
+        workflow_type="train",
+        logging_file=False,
+        bundle_root=str(bundles / name),
+        dataset_dir=str(cohort),
+        output_bundle=str(tmp_path / name),
+    )
+    assert not workflow.check_properties()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"weighting": "depth"}, "weighting is 'depth'; expected one of similarity, density"),
+        ({"temperature": 0}, "temperature is 0"),
+        ({"samples_per_batch": 1000}, "lower --samples_per_batch"),
+        ({"warm_up_epochs": 5}, "expected 0 to total_steps"),
+        ({"initial_weights": "none.pt"}, "initial_weights none.pt does not exist"),
+        ({"flip_probability": 2}, "flip_probability is 2"),
+        ({"dataset_dir": "nowhere"}, "dataset_dir nowhere does not exist"),
+    ],
+)
+def test_what_cannot_work_ends_with_a_sentence(bundles, cohort, tmp_path, capsys, wrong, message):
+    overrides = {**TINY, "num_workers": 0, "dataset_dir": cohort, "output_bundle": tmp_path / "b", **wrong}
+    _, code = run_config(config(bundles, "lecl_gated_cnn"), workflow_type="train", **overrides)
+    assert code == 2 and message in capsys.readouterr().err
+
+
+def test_options_reach_the_loss(bundles, cohort, tmp_path, monkeypatch):
+    from radclear.pretraining import LeCLTrainer
+
+    seen = []
+    monkeypatch.setattr(LeCLTrainer, "run", lambda self: seen.append(self.loss_function))
+    train(
+        bundles, cohort, tmp_path, weighting="density", lesion_weight=3, temperature=0.2, exclude="patient",
+        lesion_queries_only=True,
+    )  # fmt: skip
+    loss = seen[0]
+    found = (loss.weighting, loss.weight, loss.temperature, loss.exclude, loss.lesion_queries_only)
+    assert found == ("density", 3, 0.2, "patient", True)

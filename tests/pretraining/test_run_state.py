@@ -1,0 +1,211 @@
+"""What a run leaves behind: checkpoints that it goes on from, its table, its probe."""
+
+from __future__ import annotations
+
+import csv
+import random
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from monai.inferers import SimpleInferer
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from radclear.errors import MissingDependencyError
+from radclear.pretraining import (
+    Checkpoints,
+    EpochBatches,
+    LeCLLoss,
+    LeCLTrainer,
+    MomentumNetwork,
+    Progress,
+    Schedules,
+    collate,
+)
+from radclear.pretraining.errors import PretrainingError
+from radclear.pretraining.probe import knn
+from radclear.pretraining.progress import COLUMNS, TableLog
+from radclear.pretraining.run_state import random_state, set_random_state
+
+SIDE, N = 8, 24
+
+
+class Slices(Dataset):
+    """Views that depend on the draw alone."""
+
+    def __len__(self):
+        return N
+
+    def __getitem__(self, draw):
+        g = torch.Generator().manual_seed(1000 * draw.epoch + draw.index)
+        views = torch.rand(2, 1, SIDE, SIDE, generator=g)
+        return {"view_1": views[0], "view_2": views[1], "lesion": torch.tensor(draw.index % 3 == 0)}
+
+
+class Dropping(nn.Module):
+    """A backbone with dropout, so that the state of torch's generator counts."""
+
+    embedding_dim = 6
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 6), nn.Tanh(), nn.Dropout(0.3))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class Killed(Exception):
+    pass
+
+
+def run(folder, *, stop_after=None, resume=False, settings=None, max_epochs=3):
+    """Three epochs of three steps of two micro-batches; a checkpoint every two steps."""
+    torch.manual_seed(7)
+    network = MomentumNetwork(
+        Dropping(), projector_hidden=8, projection_dim=5, predictor_hidden=8, precision="float32"
+    )
+    batches = EpochBatches(torch.arange(N) % 3 == 0, batch_size=4, accumulation=2)
+    checkpoints = Checkpoints(folder, batches=batches, settings=settings or {"seed": 7}, every_steps=2)
+    trainer = LeCLTrainer(
+        "cpu",
+        max_epochs,
+        DataLoader(Slices(), batch_sampler=batches, collate_fn=collate),
+        network,
+        torch.optim.AdamW(network.trained_parameters(), lr=1.0),
+        LeCLLoss(temperature=0.5),
+        Schedules(learning_rate=0.5, batch=8, total_steps=3 * max_epochs, warm_up_steps=2),
+        inferer=SimpleInferer(),
+        accumulation=2,
+        train_handlers=[Progress(folder, every_steps=4), checkpoints],
+    )
+    checkpoints.resume(trainer, resume=resume)
+    if stop_after:
+
+        def kill(engine):
+            if engine.steps == stop_after:
+                raise Killed
+
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, kill)
+    trainer.run()
+    return trainer
+
+
+def losses(folder):
+    with (folder / "log.csv").open(newline="") as file:
+        return {int(row["step"]): float(row["loss"]) for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(folder)
+
+
+@pytest.mark.parametrize("stop_after", [4, 5, 6, 8])
+def test_a_resumed_run_equals_the_uninterrupted_one(whole, tmp_path, stop_after):
+    """Stopped in the middle and at the end of an epoch, right after a checkpoint and one step behind it."""
+    with pytest.raises(Killed):
+        run(tmp_path, stop_after=stop_after)
+    assert max(losses(tmp_path)) == stop_after
+    random.seed(99), np.random.seed(99)
+    resumed = run(tmp_path, resume=True)
+    folder, trainer = whole
+    assert losses(tmp_path) == pytest.approx(losses(folder), abs=1e-7) and len(losses(folder)) == 9
+    for name, value in trainer.network.state_dict().items():
+        torch.testing.assert_close(resumed.network.state_dict()[name], value, msg=name)
+
+
+def test_a_finished_run_stays_finished(whole):
+    folder, trainer = whole
+    before = losses(folder)
+    again = run(folder, resume=True)
+    assert again.is_finished and again.steps == 9 and losses(folder) == before
+    for name, value in trainer.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[name], value)
+
+
+def test_an_earlier_run_is_not_overwritten(whole):
+    with pytest.raises(PretrainingError, match="--resume true"):
+        run(whole[0])
+
+
+def test_a_run_goes_on_with_its_settings_only(whole):
+    with pytest.raises(PretrainingError, match="seed was 7 and is 8"):
+        run(whole[0], resume=True, settings={"seed": 8})
+
+
+def test_a_checkpoint_is_whole_or_absent(whole, tmp_path, monkeypatch):
+    with pytest.raises(Killed):
+        run(tmp_path, stop_after=3)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def half(_, file):
+        file.write(b"half of it")
+        raise Killed
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(Killed):
+        run(tmp_path, resume=True)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    monkeypatch.undo()
+    run(tmp_path, resume=True)
+    assert losses(tmp_path) == pytest.approx(losses(whole[0]), abs=1e-7)
+
+
+def test_random_states_come_back():
+    def draw():
+        return random.random(), np.random.random(), float(torch.rand(())), np.random.normal()
+
+    np.random.normal()  # leaves a cached number
+    state = random_state()
+    first = draw()
+    draw()
+    set_random_state(state)
+    assert draw() == first
+
+
+def test_the_table_has_every_step_and_figure(whole):
+    with (whole[0] / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS and [int(r["step"]) for r in rows] == list(range(1, 10))
+    assert [int(r["epoch"]) for r in rows] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert all(0 <= float(r["data_wait_share"]) <= 1 and float(r["images_per_s"]) > 0 for r in rows)
+
+
+def test_a_torn_row_is_dropped(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("step,loss\n1,0.5\n2,0.4\n3,")
+    TableLog(path, ("step", "loss"), after_step=3).append({"step": 3, "loss": 0.3})
+    assert path.read_text() == "step,loss\n1,0.5\n2,0.4\n3,0.3\n"
+
+
+def test_each_collapse_is_named_once(tmp_path, caplog):
+    caplog.set_level("INFO", logger="radclear")
+    progress = Progress(tmp_path)
+    for deviation in (0.5, 0.01, 0.005, float("nan"), 0.6, 0.001):
+        progress._warn(deviation)
+    assert caplog.text.count("has collapsed") == 2
+
+
+def test_tensorboard_that_is_missing_is_named(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingDependencyError, match="pip install 'tensorboard'"):
+        Progress(tmp_path, tensorboard=True)
+
+
+def test_nearest_neighbours_vote_as_in_a_loop():
+    g = torch.Generator().manual_seed(0)
+    bank, queries = torch.randn(40, 6, generator=g), torch.randn(15, 6, generator=g)
+    labels = torch.randint(3, (40,), generator=g)
+    expected = []
+    for q in queries.double():
+        cosines = [float(q @ b / q.norm() / b.norm()) for b in bank.double()]
+        nearest = sorted(range(40), key=lambda j: -cosines[j])[:7]
+        votes = [sum(np.exp(cosines[j] / 0.07) for j in nearest if labels[j] == c) for c in range(3)]
+        expected.append(int(np.argmax(votes)))
+    assert knn(bank, labels, queries, n_classes=3, k=7).tolist() == expected
