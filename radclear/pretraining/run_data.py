@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from radclear.ct import Window
 from radclear.pretraining.decoded_series import DecodedSeries
@@ -110,9 +113,41 @@ def training_statement(data: RunData, *, weighting: str, weight: float, steps: i
     )
 
 
-def with_fingerprint(settings: Mapping[str, Any], data: RunData) -> dict[str, Any]:
-    """The settings of a run with its data's fingerprint, which together a checkpoint belongs to."""
-    return {**settings, "data": data.fingerprint}
+def with_fingerprint(settings: Mapping[str, Any], data: RunData, network: nn.Module) -> dict[str, Any]:
+    """All that a checkpoint belongs to, by the key of `train.json` that sets it.
+
+    Args:
+        settings: as the config lists them.
+        data: that is trained on; gives its fingerprint and every setting of its views.
+        network: backbone as `radclear.backbones.build` returned it; gives its name and architecture.
+
+    Returns:
+        Setting by key; those of views and network have keys such as `views#first#noise_hu`.
+    """
+    views = {
+        f"views#{name}": value
+        for name, value in _flat(asdict(data.train.views)).items()
+        if not name.startswith("windows") and name != "image_size"  # among `settings`
+    }
+    architecture = {f"network_def#{name}": value for name, value in _flat(asdict(network.config)).items()}
+    of_run = {name: value for name, value in settings.items() if name != "backbone"}
+    return {
+        **of_run,
+        **views,
+        **architecture,
+        "network_def#name": network.name,
+        "data": data.fingerprint,
+    }
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}#{inner}": item for inner, item in _flat(value).items()}
+        else:
+            found[name] = value
+    return found
 
 
 def describe_windows(windows: Sequence[Window]) -> list[str]:

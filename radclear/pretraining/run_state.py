@@ -21,7 +21,7 @@ from radclear.pretraining.trainer import LeCLTrainer
 
 logger = logging.getLogger("radclear.training")
 FILE = "checkpoint.pt"
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Checkpoints:
@@ -111,7 +111,10 @@ class Checkpoints:
             )
         saved = torch.load(self.path, map_location="cpu", weights_only=True)
         if saved.get("format") != _FORMAT:
-            raise PretrainingError(f"{self.path} is not a checkpoint of this version of radclear")
+            raise PretrainingError(
+                f"{self.path} is not a checkpoint of this version of radclear; choose another "
+                "--run_dir, or delete it"
+            )
         names = sorted(set(saved["settings"]) | set(self.settings))
         changed = [n for n in names if saved["settings"].get(n) != self.settings.get(n)]
         if changed:
@@ -119,8 +122,8 @@ class Checkpoints:
                 f"{n} was {saved['settings'].get(n)!r} and is {self.settings.get(n)!r}" for n in changed
             )
             raise PretrainingError(
-                f"{self.path} is of a run with other settings ({said}); start with the same ones, or choose "
-                "another --run_dir"
+                f"{self.path} is of a run with other settings ({said}); go on with the earlier values, or "
+                "train anew in another --run_dir"
             )
         trainer.momentum_network.load_state_dict(saved["network"])
         trainer.optimizer.load_state_dict(saved["optimizer"])

@@ -138,6 +138,30 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(bundles, cohort, whole, tmp
     assert load_backbone_bundle(output).weights_sha256 == load_backbone_bundle(whole[0]).weights_sha256
 
 
+OTHER_WINDOWS = [
+    {"_target_": "radclear.ct.Window", "name": "abdomen", "level_hu": 50, "width_hu": 400},
+    {"_target_": "radclear.ct.Window", "name": "lung", "level_hu": -600, "width_hu": 1500},
+]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"windows": OTHER_WINDOWS}, "windows was ['abdomen 40/400', 'lung -600/1500'] and is ['abdomen 50/"),
+        ({"views#first#noise_hu": 5.0}, "views#first#noise_hu was 20.0 and is 5.0"),
+        ({"views#lesion_centred": False}, "views#lesion_centred was True and is False"),
+        ({"network_def#name": "vit_nano"}, "network_def#name was 'mambaout_nano' and is 'vit_nano'"),
+    ],
+)
+def test_a_run_with_other_views_or_network_does_not_go_on(bundles, cohort, whole, capsys, changed, said):
+    run_dir = whole[1]
+    before = (run_dir / "checkpoint.pt").read_bytes()
+    *_, code = train(bundles, cohort, run_dir.parent, resume=True, **changed)
+    errors = capsys.readouterr().err
+    assert code == 2 and said in errors and "another --run_dir" in errors
+    assert (run_dir / "checkpoint.pt").read_bytes() == before
+
+
 def test_two_processes_of_torchrun_equal_one(bundles, cohort, whole, tmp_path):
     output = tmp_path / "lecl_gated_cnn"
     files = [str(config(bundles, "lecl_gated_cnn", stem)) for stem in ("train", "multi_gpu_train")]
