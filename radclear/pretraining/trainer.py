@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,15 +22,19 @@ from radclear.pretraining.errors import PretrainingError
 from radclear.pretraining.momentum import MomentumNetwork
 from radclear.pretraining.schedules import Schedules
 
+logger = logging.getLogger("radclear.training")
+
 
 class LeCLTrainer(Trainer):
     """A MONAI trainer whose iteration is one micro-batch; every `accumulation`-th ends an optimiser step.
 
     Its `state.output` after the last micro-batch of a step has `loss` (over all processes and micro-batches),
-    `learning_rate`, `momentum`, `gradient_norm` (before clipping) and `spread`; it is empty after the others.
+    `learning_rate`, `momentum`, `gradient_norm` (before clipping) and `spread`; it is empty after the others,
+    and where scaled gradients overflowed: then parameters, momentum copy and schedules stay where they are.
 
     Attributes:
         steps: optimiser steps done.
+        skipped: of this process's life: times that a gradient was too large for float16.
     """
 
     def __init__(
@@ -71,7 +76,7 @@ class LeCLTrainer(Trainer):
         self.grad_scaler = torch.amp.GradScaler(
             torch.device(device).type, enabled=self.momentum_network.dtype == torch.float16
         )
-        self.steps = 0
+        self.steps = self.skipped = 0
         self._losses: list[Tensor] = []
 
     @property
@@ -116,6 +121,21 @@ class LeCLTrainer(Trainer):
             return self.network.no_sync()
         return contextlib.nullcontext()
 
+    def _skipped(self) -> None:
+        """A gradient too large for float16: nothing moves on but the scale."""
+        self.skipped += 1
+        scale = self.grad_scaler.get_scale()
+        logger.info(
+            "the gradient was too large for float16 behind step %d: no step, scale is now %g",
+            self.steps,
+            scale,
+        )
+        if scale < 1:
+            raise PretrainingError(
+                f"the gradient is not finite behind step {self.steps} even scaled by {2 * scale:g}; lower "
+                "--learning_rate, or use --precision bfloat16 or float32. The last checkpoint is from before"
+            )
+
     def _step(self, figures: Spread) -> dict[str, Any]:
         loss = mean_over_processes(torch.stack(self._losses).mean())
         self._losses.clear()
@@ -135,9 +155,13 @@ class LeCLTrainer(Trainer):
                 f"the gradient is {float(norm)} at step {self.steps + 1}; lower --learning_rate, or use "
                 "--precision float32 if it was lower. The last checkpoint is from before"
             )
+        scale = self.grad_scaler.get_scale()
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.grad_scaler.get_scale() < scale:  # how torch says that it skipped the optimiser
+            self._skipped()
+            return {}
         momentum = self.schedules.momentum_at(self.steps)
         self.momentum_network.update(momentum)
         self.steps += 1

@@ -61,7 +61,7 @@ class Killed(Exception):
     pass
 
 
-def run(folder, *, stop_after=None, resume=False, settings=None, max_epochs=3):
+def run(folder, *, stop_after=None, resume=False, settings=None, max_epochs=3, prepare=None):
     """Three epochs of three steps of two micro-batches; a checkpoint every two steps."""
     torch.manual_seed(7)
     network = MomentumNetwork(
@@ -82,6 +82,8 @@ def run(folder, *, stop_after=None, resume=False, settings=None, max_epochs=3):
         train_handlers=[Progress(folder, every_steps=4), checkpoints],
     )
     checkpoints.resume(trainer, resume=resume)
+    if prepare:
+        prepare(trainer)
     if stop_after:
 
         def kill(engine):
@@ -153,6 +155,76 @@ def test_a_checkpoint_is_whole_or_absent(whole, tmp_path, monkeypatch):
     monkeypatch.undo()
     run(tmp_path, resume=True)
     assert losses(tmp_path) == pytest.approx(losses(whole[0]), abs=1e-7)
+
+
+class Overflowing:
+    """Stands in for torch's GradScaler, which works on CUDA alone: it skips the steps that it is told."""
+
+    def __init__(self, overflows, scale=65536.0):
+        self.overflows, self.scale_now, self.calls = overflows, scale, 0
+
+    def scale(self, loss):
+        return loss
+
+    def unscale_(self, optimizer):
+        pass
+
+    def is_enabled(self):
+        return True
+
+    def get_scale(self):
+        return self.scale_now
+
+    def step(self, optimizer):
+        self.calls += 1
+        if self.calls not in self.overflows:
+            optimizer.step()
+
+    def update(self):
+        if self.calls in self.overflows:
+            self.scale_now /= 2
+
+    def state_dict(self):
+        return {"scale": self.scale_now}
+
+
+def test_where_a_scaled_gradient_overflows_nothing_moves_on(tmp_path):
+    """Of nine steps the first and the fifth overflow: momentum and rate are those of steps 0 to 6."""
+    seen = []
+
+    def watch(trainer):
+        trainer.grad_scaler = Overflowing({1, 5})
+        before = {}
+
+        def remember(engine):
+            before.update({k: v.clone() for k, v in engine.momentum_network.named_parameters()})
+
+        def compare(engine):
+            after = dict(engine.momentum_network.named_parameters())
+            seen.append((engine.steps, all(torch.equal(before[name], after[name]) for name in before)))
+
+        trainer.add_event_handler(Events.ITERATION_STARTED(every=2), remember)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED(every=2), compare)
+
+    trainer = run(tmp_path, prepare=watch)
+    assert [unmoved for _, unmoved in seen] == [call in (1, 5) for call in range(1, 10)]
+    assert [steps for steps, _ in seen] == [0, 1, 2, 3, 3, 4, 5, 6, 7]
+    assert trainer.skipped == 2 and trainer.steps == 7
+    with (tmp_path / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    plan = trainer.schedules
+    assert [int(row["step"]) for row in rows] == list(range(1, 8))
+    for n, row in enumerate(rows):
+        assert float(row["momentum"]) == pytest.approx(plan.momentum_at(n))
+        assert float(row["learning_rate"]) == pytest.approx(plan.learning_rate_at(n))
+
+
+def test_a_gradient_that_never_fits_ends_the_run(tmp_path):
+    def watch(trainer):
+        trainer.grad_scaler = Overflowing(set(range(100)), scale=2.0)
+
+    with pytest.raises(PretrainingError, match="not finite behind step 0 .* --precision bfloat16"):
+        run(tmp_path, prepare=watch)
 
 
 def test_random_states_come_back():
