@@ -9,7 +9,7 @@ from pathlib import Path
 from radclear.ct import CTInputError, find_studies
 from radclear.pretraining.decoded_series import DecodedSeries
 from radclear.pretraining.errors import PretrainingDataError
-from radclear.pretraining.slice_rows import SliceRow
+from radclear.pretraining.slice_rows import SliceRow, table_of_splits
 from radclear.pretraining.tables import box_of_row, number, one_class, read_table
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def read_cohort(
             `boxes.csv` of the folder when omitted, and no boxes where there is no such file.
         studies: folder of the series; `studies` of the folder when omitted.
         class_columns: of the box table, which together are the class of a lesion, where they are there.
-        splits: read series of these splits only; all when omitted.
+        splits: decode and read series of these splits only; all when omitted. Patients are checked in all.
 
     Returns:
         One row per slice.
@@ -49,8 +49,7 @@ def read_cohort(
     table = read_table(labels_path)
     if absent := [name for name in ("study", "patient", "split") if name not in table]:
         raise PretrainingDataError(f"{labels_path} lacks the columns {', '.join(absent)}")
-    if splits is not None:
-        table = table[table["split"].isin(list(splits))]
+    table = table_of_splits(table, splits)
     studies_path = Path(studies) if studies else folder / "studies"
     try:
         sources = {source.name: source for source in find_studies(studies_path)}

@@ -25,7 +25,8 @@ class DecodedSeries:
     """A folder of decoded series: `<key>.npy` (z, y, x) int16 HU and `<key>.json`, written last.
 
     The key has the study's place and fingerprint in it, so that a changed series is decoded anew and several
-    cohorts can share the folder. It holds 2 bytes per voxel and may be deleted at any time.
+    cohorts and runs can share the folder, also at the same time: files appear whole, and whoever comes second
+    with the same series writes the same. It holds 2 bytes per voxel and may be deleted at any time.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -56,7 +57,8 @@ class DecodedSeries:
         if own:
             logger.info("decoding %d of %d series into %s", len(own), len(sources), self.folder.resolve())
         for number, source in enumerate(own, start=1):
-            self._decode(source)
+            if not self._file(source, ".json").is_file():  # another run may have been here meanwhile
+                self._decode(source)
             if number % 50 == 0:
                 logger.info("%d series decoded by process %d", number, rank())
         barrier()

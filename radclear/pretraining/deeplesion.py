@@ -79,7 +79,12 @@ def read_deeplesion(
             raise PretrainingDataError(
                 f"{row['where']}: Train_Val_Test is {row['Train_Val_Test']!r}; expected 1, 2 or 3"
             )
-        series[name.rpartition("_")[0]] = (row["Patient_index"], SPLITS[row["Train_Val_Test"]])
+        key, owner = name.rpartition("_")[0], (row["Patient_index"], SPLITS[row["Train_Val_Test"]])
+        if series.setdefault(key, owner) != owner:
+            raise PretrainingDataError(
+                f"{row['where']}: series {key} is of patient {owner[0]}, split {owner[1]}; before, it was of "
+                f"patient {series[key][0]}, split {series[key][1]}. A series has one patient and one split"
+            )
         if row["Possibly_noisy"] in ("0", "0.0", ""):
             lesions.setdefault(name, []).append(row)
         else:

@@ -49,15 +49,17 @@ class RunData:
         train_split: str = "train",
         validation_split: str | None = "val",
         evaluation_tables: Sequence[str | Path] = (),
+        decoded_dir: str | Path | None = None,
     ) -> None:
         """
         Args:
             dataset_dir, data_format, columns: see `read_slices`.
-            run_dir: whose folder `decoded` takes decoded series.
+            run_dir: whose folder `decoded` takes decoded series where `decoded_dir` is None.
             views, seed: see `SlicePairs`.
             data_options: `options` of `read_slices`.
             train_split, validation_split: names of splits.
             evaluation_tables: tables whose patients may not be trained on; see `check_patients`.
+            decoded_dir: folder of decoded series, which runs may share, also at the same time.
 
         Raises:
             PretrainingError: the data are not what they must be, or processes would each train alone.
@@ -65,9 +67,14 @@ class RunData:
         refuse_unjoined()
         if isinstance(evaluation_tables, (str, Path)):
             evaluation_tables = [evaluation_tables]
-        series = DecodedSeries(Path(run_dir) / "decoded")
+        series = DecodedSeries(Path(decoded_dir) if decoded_dir else Path(run_dir) / "decoded")
         rows = read_slices(
-            dataset_dir, series=series, data_format=data_format, columns=columns, options=data_options
+            dataset_dir,
+            series=series,
+            data_format=data_format,
+            columns=columns,
+            options=data_options,
+            splits=[split for split in (train_split, validation_split) if split is not None],
         )
         check_patients(rows, train_split=train_split, evaluation_tables=evaluation_tables)
         train = in_split(rows, train_split)

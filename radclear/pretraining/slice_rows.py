@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from radclear.pretraining.crops import Box
 from radclear.pretraining.errors import PretrainingDataError
 from radclear.pretraining.tables import read_table
@@ -97,20 +99,12 @@ def check_patients(
     Raises:
         PretrainingDataError: names the patients, at most five, and how many there are.
     """
-    splits: dict[str, set[str]] = {}
     for row in rows:
         if not row.patient:
             raise PretrainingDataError(
                 f"a slice of study {row.study!r} has no patient; every slice needs one"
             )
-        splits.setdefault(patient_key(row.patient), set()).add(row.split)
-    both = {patient: sorted(found) for patient, found in splits.items() if len(found) > 1}
-    if both:
-        named = "; ".join(f"{p} in {' and '.join(s)}" for p, s in sorted(both.items())[:MAX_NAMED])
-        raise PretrainingDataError(
-            f"{len(both)} patients are in more than one split ({named}); all slices of a patient "
-            "belong in one"
-        )
+    splits = splits_of_patients((row.patient, row.split) for row in rows)
     trained = {patient for patient, found in splits.items() if train_split in found}
     for table in evaluation_tables:
         shared = sorted(trained & evaluation_patients(table, train_split=train_split))
@@ -121,6 +115,47 @@ def check_patients(
                 f"{', '.join(shared[:MAX_NAMED])}{more}. An encoder that has seen them would make every "
                 "result look too good; take them out of the training data, or name another evaluation table"
             )
+
+
+def splits_of_patients(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    """Patient, as `patient_key` writes them, → split, of which there may be one only.
+
+    Args:
+        pairs: patient and split of every row, also of those in splits that are not read.
+
+    Raises:
+        PretrainingDataError: a patient is in two splits; names them, at most five.
+    """
+    splits: dict[str, set[str]] = {}
+    for patient, split in pairs:
+        if patient:
+            splits.setdefault(patient_key(patient), set()).add(split)
+    both = {patient: sorted(found) for patient, found in splits.items() if len(found) > 1}
+    if both:
+        named = "; ".join(f"{p} in {' and '.join(s)}" for p, s in sorted(both.items())[:MAX_NAMED])
+        raise PretrainingDataError(
+            f"{len(both)} patients are in more than one split ({named}); all slices of a patient "
+            "belong in one"
+        )
+    return splits
+
+
+def table_of_splits(table: pd.DataFrame, splits: Sequence[str] | None) -> pd.DataFrame:
+    """The rows of a table in these splits, all where None; patients are checked in the whole table.
+
+    Raises:
+        PretrainingDataError: a patient is in two splits, or none of these splits is in the table.
+    """
+    splits_of_patients(zip(table["patient"], table["split"], strict=True))
+    if splits is None:
+        return table
+    chosen = table[table["split"].isin(list(splits))]
+    if chosen.empty and len(table):
+        raise PretrainingDataError(
+            f"no row is in split {' or '.join(map(repr, splits))}; the data have: "
+            f"{', '.join(sorted(set(table['split'])))}"
+        )
+    return chosen
 
 
 def evaluation_patients(table: str | Path, *, train_split: str = "train") -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ def read_slices(
     data_format: str = "auto",
     columns: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
+    splits: Sequence[str] | None = None,
 ) -> list[SliceRow]:
     """All slices of a data set.
 
@@ -35,9 +36,11 @@ def read_slices(
         data_format: one of `FORMATS`; `"auto"` looks at what is there.
         columns: of a table, see `read_slice_table`.
         options: further arguments of `read_deeplesion`, `read_cohort` or `read_slice_table`.
+        splits: whose series are decoded and read, where `options` name none; all when omitted. DeepLesion,
+            which needs no decoding, is always read whole.
 
     Returns:
-        Rows of all splits.
+        Rows of these splits, or of all.
 
     Raises:
         PretrainingDataError: the format is not recognised, or the data are not what they should be.
@@ -52,6 +55,8 @@ def read_slices(
         logger.info("%s is read as %s", path.name, data_format)
     if columns and data_format != "table":
         raise PretrainingDataError(f"columns are for tables, and {path} is read as {data_format}")
+    if splits is not None and data_format != "deeplesion":
+        options.setdefault("splits", list(splits))
     try:
         if data_format == "deeplesion":
             return read_deeplesion(path, **options)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from radclear.pretraining.decoded_series import DecodedSeries
 from radclear.pretraining.errors import PretrainingDataError
-from radclear.pretraining.slice_rows import SliceRow
+from radclear.pretraining.slice_rows import SliceRow, table_of_splits
 from radclear.pretraining.tables import box_of_row, number, one_class, read_table
 
 COLUMNS = (
@@ -22,6 +22,7 @@ def read_slice_table(
     series: DecodedSeries,
     columns: Mapping[str, str] | None = None,
     root: str | Path | None = None,
+    splits: Sequence[str] | None = None,
 ) -> list[SliceRow]:
     """The slices of a table.
 
@@ -35,6 +36,7 @@ def read_slice_table(
         series: where series are decoded once.
         columns: name used here → name in the table, for those that differ.
         root: that paths are relative to; the table's folder when omitted.
+        splits: decode and read rows of these splits only; all when omitted. Patients are checked in all.
 
     Returns:
         One row per slice.
@@ -52,10 +54,12 @@ def read_slice_table(
             f"{path} has the columns {', '.join(table.columns)}; needed are image or series, patient and "
             "split. Name columns that are called otherwise: --columns \"{'image': 'file', …}\""
         )
+    table.index = range(2, len(table) + 2)  # lines of the file
+    table = table_of_splits(table, splits)
     named = sorted({name for name in table.get("series", ()) if name})
     depths = series.prepare_paths({name: root / name for name in named})
     slices: dict[tuple[str, int], list[dict]] = {}
-    for line, row in enumerate(table.to_dict("records"), start=2):
+    for line, row in zip(table.index, table.to_dict("records"), strict=True):
         row["where"] = where = f"{path.name}, line {line}"
         row["box"] = box_of_row(row, where=where)
         image, one_series = row.get("image", ""), row.get("series", "")

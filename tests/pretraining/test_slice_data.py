@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import shutil
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import imagecodecs
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 
 from radclear.ct import find_studies, read_study
 from radclear.phantom import write_cohort
-from radclear.pretraining import EpochBatches, SlicePairs, SliceViews, collate
+from radclear.pretraining import EpochBatches, RunData, SlicePairs, SliceViews, collate
 from radclear.pretraining.decoded_series import DecodedSeries
 from radclear.pretraining.errors import PretrainingDataError
 from radclear.pretraining.slice_pairs import Draw
@@ -159,6 +161,64 @@ def test_processes_decode_each_series_once_whoever_starts_first(cohort, tmp_path
     monkeypatch.setattr("radclear.pretraining.decoded_series.rank", lambda: 1)
     assert len(DecodedSeries(tmp_path).prepare(sources)) == 5
     assert sorted(decoded) == sorted(source.path for source in sources)
+
+
+def test_two_runs_may_decode_into_one_folder_at_the_same_time(cohort, tmp_path, monkeypatch):
+    """Both have found the first series undecoded before either has written it."""
+    both = threading.Barrier(2, timeout=60)
+    met = set()
+
+    def read(path):
+        if threading.current_thread() not in met:
+            met.add(threading.current_thread())
+            both.wait()
+        return read_study(path)
+
+    monkeypatch.setattr("radclear.pretraining.decoded_series.read_study", read)
+    sources = find_studies(cohort / "studies")
+    with ThreadPoolExecutor(2) as pool:
+        depths = list(pool.map(lambda _: DecodedSeries(tmp_path).prepare(sources), range(2)))
+    assert len(met) == 2 and depths[0] == depths[1] == {source.path: N_SLICES for source in sources}
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".json"] * 5 + [".npy"] * 5
+    shared = DecodedSeries(tmp_path)
+    shared.prepare(sources)
+    hu, _ = shared.slice(sources[0].path, 7)
+    np.testing.assert_array_equal(hu, read_study(sources[0].path).hu[7])
+
+
+def run_data(cohort, folder, **options):
+    return RunData(cohort, run_dir=folder / "run", views=SliceViews(image_size=32), seed=0, **options)
+
+
+def test_a_second_run_decodes_nothing_and_no_run_decodes_splits_it_does_not_use(
+    cohort, tmp_path, monkeypatch
+):
+    splits = pd.read_csv(cohort / "labels.csv")["split"].value_counts()
+    first = run_data(cohort, tmp_path, decoded_dir=tmp_path / "shared", validation_split=None)
+    assert len(list((tmp_path / "shared").glob("*.npy"))) == splits["train"] < 5
+    monkeypatch.setattr("radclear.pretraining.decoded_series.read_study", None)
+    second = run_data(cohort, tmp_path, decoded_dir=tmp_path / "shared", validation_split=None)
+    assert second.fingerprint == first.fingerprint and not (tmp_path / "run").exists()
+    monkeypatch.undo()
+    run_data(cohort, tmp_path, validation_split=None)
+    assert len(list((tmp_path / "run" / "decoded").glob("*.npy"))) == splits["train"]
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_a_patient_in_a_split_that_is_not_read_is_found_all_the_same(cohort, tmp_path, table):
+    labels = pd.read_csv(cohort / "labels.csv").assign(split="test")
+    labels.loc[0, "split"] = "train"
+    labels["patient"] = ["1", "2", "0001", "4", "5"]
+    labels["series"] = [str(cohort / "studies" / name) for name in labels["study"]]
+    labels.to_csv(tmp_path / "labels.csv", index=False)
+    (tmp_path / "studies").symlink_to(cohort / "studies")
+    with pytest.raises(PretrainingDataError, match="1 patients are in more than one split .1 in test and"):
+        run_data(tmp_path / "labels.csv" if table else tmp_path, tmp_path)
+    labels.assign(patient=list("12345")).to_csv(tmp_path / "labels.csv", index=False)
+    found = run_data(tmp_path / "labels.csv" if table else tmp_path, tmp_path)
+    assert len(found.train) == N_SLICES and len(list((tmp_path / "run" / "decoded").glob("*.npy"))) == 1
+    with pytest.raises(PretrainingDataError, match="no row is in split 'x'.*the data have: test, train"):
+        run_data(tmp_path / "labels.csv" if table else tmp_path, tmp_path, train_split="x")
 
 
 def test_a_series_that_cannot_be_read_is_left_out_and_named(cohort, tmp_path, caplog):
