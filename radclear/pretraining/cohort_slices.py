@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from radclear.ct import CTInputError, find_studies
+from radclear.phantom.labels import DISEASE_CLASSES
 from radclear.pretraining.decoded_series import DecodedSeries
 from radclear.pretraining.errors import PretrainingDataError
 from radclear.pretraining.slice_rows import SliceRow, table_of_splits
@@ -87,6 +88,7 @@ def read_cohort(
                     boxes=tuple(lesion[0] for lesion in lesions),
                     lesion_class=kind,
                     label=entry.get("label", "") or kind,
+                    tumor=not lesions or any(lesion[2] for lesion in lesions),
                 )
             )
     unused = len(set(by_slice) - set(read_table(labels_path)["study"]))
@@ -96,7 +98,7 @@ def read_cohort(
 
 
 def _boxes(path: Path, class_columns: Sequence[str], *, required: bool) -> dict[str, dict[int, list[tuple]]]:
-    """Study → slice → boxes with their class."""
+    """Study → slice → boxes with their class and whether it is a lesion, not a sign of lung disease."""
     if not path.is_file() and not required:
         logger.warning("%s does not exist, so no slice has a lesion", path)
         return {}
@@ -112,5 +114,7 @@ def _boxes(path: Path, class_columns: Sequence[str], *, required: bool) -> dict[
         if box is None or z != int(z):
             raise PretrainingDataError(f"{where}: slice {row['slice']!r} needs a whole number and a box")
         kind = " ".join(row[name] for name in columns if row[name])
-        found.setdefault(row["study"], {}).setdefault(int(z), []).append((box, kind))
+        found.setdefault(row["study"], {}).setdefault(int(z), []).append(
+            (box, kind, row.get("kind", "") not in DISEASE_CLASSES)
+        )
     return found

@@ -13,14 +13,19 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from radclear.pretraining.distributed import barrier, rank
+from radclear.pretraining.errors import PretrainingError
 from radclear.pretraining.progress import TableLog
 from radclear.pretraining.slice_pairs import SlicePairs
+from radclear.pretraining.slice_rows import SliceRow
 from radclear.pretraining.trainer import LeCLTrainer
 
 logger = logging.getLogger("radclear.training")
 FILE = "probe.csv"
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
+
+
+LABELS = ("auto", "lesion", "class")
 
 
 class ProbeResult(NamedTuple):
@@ -62,8 +67,14 @@ def knn(bank: Tensor, bank_labels: Tensor, queries: Tensor, *, n_classes: int, k
 class KNNProbe:
     """Handler of a `LeCLTrainer`: after every few epochs a k-NN probe, in `probe.csv` and the log.
 
-    Slices without a label take no part. Neighbours are slices of other patients by construction: the splits
-    share none. Without labels, nothing is probed, and the log says so.
+    It asks whether a slice shows an annotated lesion or has no box at all, with equally many slices of both;
+    or for the label of the slice. Slices without an answer take no part. Neighbours are slices of other
+    patients by construction: the splits share none. Where there is nothing to ask, nothing is probed, and the
+    log says so.
+
+    Attributes:
+        asks: `"lesion"` or `"class"`.
+        classes: the answers.
     """
 
     def __init__(
@@ -74,6 +85,7 @@ class KNNProbe:
         validation: SlicePairs | None,
         every_epochs: int = 1,
         max_slices: int = 1000,
+        labels: str = "auto",
         batch_size: int = 32,
     ) -> None:
         """
@@ -83,26 +95,45 @@ class KNNProbe:
             validation: whose slices are asked for; None for no probe.
             every_epochs: between probes; 0 for none.
             max_slices: of each of the two, spread evenly.
+            labels: `"lesion"`, `"class"`, or `"auto"`: lesion or not where both splits have slices of both.
             batch_size: slices per forward pass.
+
+        Raises:
+            PretrainingError: `labels` is none of these.
         """
+        if labels not in LABELS:
+            raise PretrainingError(f"probe_labels is {labels!r}; expected one of {', '.join(LABELS)}")
         self.folder, self.every_epochs, self.batch_size = Path(folder), every_epochs, batch_size
         self.train, self.validation = train, validation
         self._table: TableLog | None = None
         self.classes: list[str] = []
+        self.asks = "class" if labels == "class" else "lesion"
         if validation is not None and every_epochs > 0:
-            known = [{row.label for row in data.rows} - {""} for data in (train, validation)]
-            self.classes = sorted(known[0] & known[1])
+            self.classes = self._shared_classes()
+            if len(self.classes) < 2 and labels == "auto":
+                self.asks = "class"
+                self.classes = self._shared_classes()
         self._bank, self._asked = [], []
         if len(self.classes) > 1:
             self._bank, self._asked = (self._chosen(data, max_slices) for data in (train, validation))
         elif rank() == 0:
-            logger.info("no probe: the training and validation slices share no two labels")
+            logger.info("no probe: training and validation slices share no two answers (%s)", labels)
+
+    def _label(self, row: SliceRow) -> str:
+        return row.lesion_or_not if self.asks == "lesion" else row.label
+
+    def _shared_classes(self) -> list[str]:
+        known = [{self._label(row) for row in data.rows} - {""} for data in (self.train, self.validation)]
+        return sorted(known[0] & known[1])
 
     def _chosen(self, data: SlicePairs, limit: int) -> list[int]:
-        labelled = [i for i, row in enumerate(data.rows) if row.label in self.classes]
-        if len(labelled) <= limit:
-            return labelled
-        return [labelled[i] for i in np.linspace(0, len(labelled) - 1, limit).round().astype(int)]
+        labels = [self._label(row) for row in data.rows]
+        if self.asks == "class":
+            return _spread([i for i, label in enumerate(labels) if label in self.classes], limit)
+        # Equally many of both: else the many slices without a lesion would outvote the few with one.
+        parts = [[i for i, label in enumerate(labels) if label == name] for name in self.classes]
+        each = min(max(1, limit // 2), *map(len, parts))
+        return [i for part in parts for i in _spread(part, each)]
 
     def attach(self, engine: Engine) -> None:
         """Listen to the trainer."""
@@ -112,18 +143,19 @@ class KNNProbe:
 
     def _start(self, engine: LeCLTrainer) -> None:
         if rank() == 0:
-            columns = ("step", "epoch", *ProbeResult._fields)
+            columns = ("step", "epoch", "asks", *ProbeResult._fields)
             self._table = TableLog(self.folder / FILE, columns, after_step=engine.steps)
 
     def _probe(self, engine: LeCLTrainer) -> None:
         if self._table is not None:
             found = self.result(engine)
-            self._table.append({"step": engine.steps, "epoch": engine.state.epoch, **found._asdict()})
+            place = {"step": engine.steps, "epoch": engine.state.epoch, "asks": self.asks}
+            self._table.append({**place, **found._asdict()})
             logger.info(
-                "epoch %d: %d nearest neighbours name %.1f %% of %d slices of %d classes right, averaged "
-                "over classes (chance %.1f %%)",
-                engine.state.epoch, NEIGHBOURS, 100 * found.balanced_accuracy, found.slices, found.classes,
-                100 * found.chance,
+                "epoch %d: %d nearest neighbours name the %s of %.1f %% of %d slices right, averaged over "
+                "%d classes (chance %.1f %%)",
+                engine.state.epoch, NEIGHBOURS, {"lesion": "lesion or none"}.get(self.asks, self.asks),
+                100 * found.balanced_accuracy, found.slices, found.classes, 100 * found.chance,
             )  # fmt: skip
         barrier()
 
@@ -135,7 +167,7 @@ class KNNProbe:
         backbone.eval()
         for data, chosen in ((self.train, self._bank), (self.validation, self._asked)):
             embeddings.append(self._embed(engine, data, chosen))
-            labels.append(torch.tensor([number[data.rows[i].label] for i in chosen]))
+            labels.append(torch.tensor([number[self._label(data.rows[i])] for i in chosen]))
         backbone.train()
         named = knn(embeddings[0], labels[0], embeddings[1], n_classes=len(number))
         right = [(named[labels[1] == c] == c).double().mean() for c in labels[1].unique()]
@@ -148,3 +180,10 @@ class KNNProbe:
             views = torch.stack([data.whole_view(i) for i in chosen[first : first + self.batch_size]])
             parts.append(network.embed(views.to(engine.state.device)).cpu())
         return torch.cat(parts)
+
+
+def _spread(places: list[int], limit: int) -> list[int]:
+    """At most `limit` of them, spread evenly."""
+    if len(places) <= limit:
+        return places
+    return [places[i] for i in np.linspace(0, len(places) - 1, limit).round().astype(int)]

@@ -33,6 +33,8 @@ class SliceRow:
         boxes: annotated lesions in pixels of the slice; none for other slices.
         lesion_class: kind of the lesions, empty where unknown or mixed.
         label: for the probe, empty where there is none.
+        tumor: whether a lesion is among the boxes, and not only signs of lung disease, which phantoms mark
+            with boxes too.
         hu_offset: of an image whose HU are value + offset; None where the image has no HU.
     """
 
@@ -45,11 +47,19 @@ class SliceRow:
     lesion_class: str = ""
     label: str = ""
     hu_offset: int | None = None
+    tumor: bool = True
 
     @property
     def is_lesion(self) -> bool:
         """Whether the slice has an annotated lesion."""
         return bool(self.boxes)
+
+    @property
+    def lesion_or_not(self) -> str:
+        """`lesion` with a tumor lesion, `none` without any box, empty where boxes mark other things alone."""
+        if not self.boxes:
+            return "none"
+        return "lesion" if self.tumor else ""
 
     @property
     def is_series(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from radclear.errors import MissingDependencyError
 from radclear.pretraining import (
     Checkpoints,
     EpochBatches,
+    KNNProbe,
     LeCLLoss,
     LeCLTrainer,
     MomentumNetwork,
@@ -28,6 +30,7 @@ from radclear.pretraining.errors import PretrainingError
 from radclear.pretraining.probe import knn
 from radclear.pretraining.progress import COLUMNS, TableLog
 from radclear.pretraining.run_state import random_state, set_random_state
+from radclear.pretraining.slice_rows import SliceRow
 
 SIDE, N = 8, 24
 
@@ -268,6 +271,67 @@ def test_tensorboard_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingDependencyError, match="pip install 'tensorboard'"):
         Progress(tmp_path, tensorboard=True)
+
+
+BOX = ((1.0, 1.0, 4.0, 4.0),)
+
+
+def rows_of(split, n_lesion, n_disease, n_none, label=""):
+    kinds = ["lesion"] * n_lesion + ["disease"] * n_disease + ["none"] * n_none
+    return [
+        SliceRow(
+            Path(kind), study=f"{split}{i}", patient=f"{split}{i}", split=split, slice_index=i, label=label,
+            boxes=() if kind == "none" else BOX, tumor=kind != "disease",
+        )
+        for i, kind in enumerate(kinds)
+    ]  # fmt: skip
+
+
+class Rows:
+    """Slices whose view is bright where there is a lesion."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def whole_view(self, index):
+        return torch.tensor([1.0, -1.0] if self.rows[index].lesion_or_not == "lesion" else [-1.0, 1.0])
+
+
+class AsItIs:
+    """Stands for engine, network and backbone: the view is the embedding."""
+
+    def __init__(self):
+        self.momentum_network = self.backbone = self.state = self
+        self.device = "cpu"
+        self.eval = self.train = lambda: None
+
+    def embed(self, views):
+        return views
+
+
+def test_the_probe_asks_for_lesion_or_none_and_leaves_out_signs_of_lung_disease(tmp_path):
+    train, asked = Rows(rows_of("train", 30, 9, 200)), Rows(rows_of("val", 7, 5, 60))
+    probe = KNNProbe(tmp_path, train=train, validation=asked)
+    assert probe.asks == "lesion" and probe.classes == ["lesion", "none"]
+    result = probe.result(AsItIs())
+    assert result == (1.0, 0.5, 2, 14)
+    for data, chosen, each in ((train, probe._bank, 30), (asked, probe._asked, 7)):
+        found = [data.rows[i].lesion_or_not for i in chosen]
+        assert found.count("lesion") == found.count("none") == each == len(found) / 2
+    few = KNNProbe(tmp_path, train=train, validation=asked, max_slices=8)
+    assert len(few._bank) == len(few._asked) == 8
+
+
+def test_the_probe_asks_for_labels_where_no_slice_has_a_box(tmp_path):
+    data = [Rows(rows_of(s, 0, 0, 5, "a") + rows_of(s, 0, 0, 5, "b")) for s in ("train", "val")]
+    probe = KNNProbe(tmp_path, train=data[0], validation=data[1])
+    assert probe.asks == "class" and probe.classes == ["a", "b"]
+    assert not KNNProbe(tmp_path, train=data[0], validation=data[1], labels="lesion")._asked
+    boxed = [Rows(d.rows + rows_of("x", 3, 0, 0, "a")) for d in data]
+    assert KNNProbe(tmp_path, train=boxed[0], validation=boxed[1]).asks == "lesion"
+    assert KNNProbe(tmp_path, train=boxed[0], validation=boxed[1], labels="class").asks == "class"
+    with pytest.raises(PretrainingError, match="probe_labels is 'site'"):
+        KNNProbe(tmp_path, train=data[0], validation=data[1], labels="site")
 
 
 def test_nearest_neighbours_vote_as_in_a_loop():

@@ -129,6 +129,11 @@ def test_a_phantom_cohort_with_its_boxes(cohort, series):
     )
     wanted = boxes.groupby(["study", "slice"]).size().to_dict()
     assert {(r.study, r.slice_index): len(r.boxes) for r in rows if r.boxes} == wanted
+    lesions = boxes[boxes["kind"].isin(["primary", "satellite", "node", "metastasis"])]
+    assert {(r.study, r.slice_index) for r in rows if r.lesion_or_not == "lesion"} == set(
+        lesions[["study", "slice"]].itertuples(index=False, name=None)
+    )
+    assert sum(r.lesion_or_not == "none" for r in rows) == len(rows) - len(wanted)
     first = boxes.iloc[0]
     row = next(r for r in rows if (r.study, r.slice_index) == (first.study, first.slice))
     assert (first.x1, first.y1, first.x2, first.y2) in row.boxes
