@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,18 @@ from typing import Any
 
 from radclear.bundle.configs import read_config
 from radclear.bundle.location import BundleError, read_metadata, write_metadata
+
+#: What a card says of the weights it came with, and what a copy says in its place.
+_STATED = {
+    "Data": "Not stated: see `data_license.txt`.",
+    "Training configuration": "See `radclear.weights` in `configs/metadata.json`.",
+    "Performance": "Not measured yet: `evaluate.json` or `radclear evaluate` measures it.",
+}
+_LICENSE_OF_DATA = """State here the licence and the terms of the data that the weights in models/ were
+trained on.
+
+configs/metadata.json says under radclear.weights, for each weight file, how it was made.
+"""
 
 
 def copy_bundle(
@@ -49,8 +62,28 @@ def copy_bundle(
             file.write_text(json.dumps(config, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
     metadata = read_metadata(target)
     metadata["radclear"]["weights"] = {}
+    metadata["data_source"] = "Not stated"
+    metadata["intended_use"] = "Research use only. Not a medical device and not for diagnosis."
     write_metadata(target, metadata)
+    _withdraw_statements(target / "docs")
     return target
+
+
+def _withdraw_statements(docs: Path) -> None:
+    """Take out of a copied card what held for the weights that were not copied."""
+    card = docs / "README.md"
+    if card.is_file():
+        text = card.read_text(encoding="utf-8")
+        for heading, statement in _STATED.items():
+            text = re.sub(
+                rf"^(## {heading}\n).*?(?=^##|\Z)",
+                rf"\1\n{statement}\n\n",
+                text,
+                flags=re.MULTILINE | re.DOTALL,
+            )
+        card.write_text(text, encoding="utf-8")
+    if (docs / "data_license.txt").is_file():
+        (docs / "data_license.txt").write_text(_LICENSE_OF_DATA, encoding="utf-8")
 
 
 def check_config_values(bundle: str | Path, values: Mapping[str, Any]) -> None:

@@ -93,6 +93,7 @@ def run_crossval(
     group: str = "patient",
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    before_training: Callable[[CrossValidation], object] | None = None,
 ) -> CrossValidation:
     """Train every fold that is not done yet, and write what the folds together say.
 
@@ -107,6 +108,7 @@ def run_crossval(
         group: column of the table whose studies stay in one fold.
         device: where training runs.
         progress: called with folds done and all folds.
+        before_training: called once everything is known but nothing trained; what it raises ends the run.
 
     Raises:
         RadclearError: inputs of which no cross-validation can be made; nothing was trained then.
@@ -115,6 +117,8 @@ def run_crossval(
         Path(bundle_root), Path(output), Path(embeddings), Path(labels), choices or TrainingChoices(),
         backbone_bundle, held_out, group, str(device),
     )  # fmt: skip
+    if before_training:
+        before_training(run)
     for fold in range(run.plan.n_folds):
         if progress:
             progress(fold, run.plan.n_folds)

@@ -105,6 +105,11 @@ def run(args: argparse.Namespace) -> int:
             group=args.group,
             device=resolve_device(args.device),
             progress=update,
+            before_training=(
+                (lambda run: check_target(run.settings_sha256, args.output_bundle))
+                if args.output_bundle
+                else None
+            ),
         )
     table = done.table
     patients = len({study.patient for study in table.studies})

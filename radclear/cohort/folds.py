@@ -16,7 +16,6 @@ from radclear.cohort.stratify import stratified_folds
 from radclear.results import write_atomically
 
 FORMAT = "radclear folds 1"
-ROLES = ("train", "val", "test")
 
 
 class FoldError(LabelTableError):

@@ -25,6 +25,7 @@ from radclear.bundle import (
     store_ensemble,
 )
 from radclear.bundle.configs import config_parser
+from radclear.bundle.deployment import check_target
 from radclear.bundle.fold_training import predict_bags, train_fold
 from radclear.cohort import BagDataset, EmbeddingStore, LabelTable
 from radclear.ct import study_key
@@ -421,3 +422,16 @@ def test_bags_are_predicted_the_same_twice(done, cohort):
     first, second = (predict_bags(network.train(), bags, batch_size=size) for size in (16, 5))
     torch.testing.assert_close(first[0], second[0], atol=1e-5, rtol=1e-5)
     assert first[2:] == second[2:]
+
+
+def test_another_ensemble_in_the_way_is_found_before_a_fold_is_trained(done, bundles, cohort, tmp_path):
+    target = done.folder.parent / "head"
+    with pytest.raises(CrossvalError, match="holds something else"):
+        crossval(
+            bundles,
+            cohort,
+            tmp_path / "run",
+            choices=replace(CHOICES, seed=7),
+            before_training=lambda run: check_target(run.settings_sha256, target),
+        )
+    assert not list((tmp_path / "run").glob("fold_*"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,6 @@ TINY = {
     "max_epochs": 3,
     "samples_per_epoch": 24,
     "samples_per_batch": 4,
-    "image_size": 64,
     "projector_hidden": 16,
     "projection_dim": 8,
     "checkpoint_every_steps": 2,
@@ -35,6 +35,18 @@ TINY = {
     "device": "cpu",
     "precision": "float32",
 }
+
+
+@pytest.fixture(scope="module")
+def bundles(bundles, tmp_path_factory):
+    """Bundles for slices of 64 pixels, so that tests are quick; a ViT is for its own size alone."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for name in BACKBONES:
+        shutil.copytree(bundles / name, folder / name)
+        for stem in ("train", "inference") if name != "lecl_vit" else ():
+            file = config(folder, name, stem)
+            file.write_text(json.dumps({**json.loads(file.read_text()), "image_size": 64}))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +159,6 @@ OTHER_WINDOWS = [
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"windows": OTHER_WINDOWS}, "windows was ['abdomen 40/400', 'lung -600/1500'] and is ['abdomen 50/"),
         ({"views#first#noise_hu": 5.0}, "views#first#noise_hu was 20.0 and is 5.0"),
         ({"views#lesion_centred": False}, "views#lesion_centred was True and is False"),
         ({"network_def#name": "vit_nano"}, "network_def#name was 'mambaout_nano' and is 'vit_nano'"),
@@ -160,6 +171,16 @@ def test_a_run_with_other_views_or_network_does_not_go_on(bundles, cohort, whole
     errors = capsys.readouterr().err
     assert code == 2 and said in errors and "another --run_dir" in errors
     assert (run_dir / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_run_does_not_go_on_with_other_windows(bundles, cohort, whole, tmp_path, capsys):
+    """Also where the bundle's inference.json was changed along."""
+    copy = shutil.copytree(whole[0].parent, tmp_path / "copy")
+    file = config(copy, "lecl_gated_cnn", "inference")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "windows": OTHER_WINDOWS}))
+    *_, code = train(bundles, cohort, copy, resume=True, windows=OTHER_WINDOWS)
+    said = "windows was ['abdomen 40/400', 'lung -600/1500'] and is ['abdomen 50/400', 'lung -600/1500']"
+    assert code == 2 and said in capsys.readouterr().err
 
 
 def test_two_processes_of_torchrun_equal_one(bundles, cohort, whole, tmp_path):
@@ -198,9 +219,8 @@ def test_training_on_an_evaluation_patient_ends_with_a_sentence(bundles, cohort,
 
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name != "lecl_gated_cnn"])
 def test_the_other_backbones_train_as_moco_v3_control(bundles, cohort, tmp_path, name):
-    size = {"image_size": 224} if name == "lecl_vit" else {}
     output, run_dir, code = train(
-        bundles, cohort, tmp_path, name, max_epochs=1, samples_per_epoch=4, lesion_weight=0, **size
+        bundles, cohort, tmp_path, name, max_epochs=1, samples_per_epoch=4, lesion_weight=0
     )
     assert code == 0 and len(rows(run_dir)) == 1
     assert "MoCo-v3 control" in recorded(output)["training"]
@@ -230,6 +250,8 @@ def test_the_workflow_has_monais_training_properties(bundles, cohort, tmp_path, 
         ({"warm_up_epochs": 5}, "expected 0 to total_steps"),
         ({"initial_weights": "none.pt"}, "initial_weights none.pt does not exist"),
         ({"flip_probability": 2}, "flip_probability is 2"),
+        ({"image_size": 32}, "image_size is 32 in training and 64 in"),
+        ({"windows": OTHER_WINDOWS}, "lung -600/1500 in training and abdomen 40/400, lung -600/1500 in"),
         ({"dataset_dir": "nowhere"}, "dataset_dir nowhere does not exist"),
     ],
 )

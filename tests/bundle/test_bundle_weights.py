@@ -25,6 +25,7 @@ from radclear.bundle import (
     store_backbone,
     store_weights,
 )
+from radclear.bundle.copying import copy_bundle
 
 HEAD = HEADS[1]
 PROVENANCE = {"demonstration": True, "training": "For a test."}
@@ -279,3 +280,17 @@ def test_a_backbone_records_the_weights_it_started_from_and_no_path(own, tmp_pat
         "seed": 0,
         "initial_weights_sha256": hashlib.sha256(start.read_bytes()).hexdigest(),
     }
+
+
+def test_a_copy_for_other_weights_claims_nothing_of_those_it_came_with(own, tmp_path):
+    source, target = own / HEAD, tmp_path / "copy"
+    copy_bundle(source, target)
+    card = (target / "docs" / "README.md").read_text(encoding="utf-8")
+    shipped = (source / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "| macro |" in shipped and "phantoms" in shipped
+    assert "| macro |" not in card and "phantoms" not in card
+    headings = [line for line in shipped.splitlines() if line.startswith("#")]
+    assert [line for line in card.splitlines() if line.startswith("#")] == headings
+    assert "No patient data" not in (target / "docs" / "data_license.txt").read_text(encoding="utf-8")
+    metadata = read_metadata(target)
+    assert metadata["data_source"] == "Not stated" and "demonstration" not in metadata["intended_use"]
