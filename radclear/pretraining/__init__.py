@@ -27,6 +27,7 @@ _HOMES = {
     "describe_windows": "run_data",
     "distribute": "distributed",
     "end_processes": "distributed",
+    "inference_config": "inference_settings",
     "lecl_loss": "loss",
     "local_device": "distributed",
     "plainly": "errors",

@@ -14,6 +14,7 @@ from torch import nn
 from radclear.ct import Window
 from radclear.pretraining.decoded_series import DecodedSeries
 from radclear.pretraining.distributed import rank, refuse_unjoined
+from radclear.pretraining.inference_settings import check_inference
 from radclear.pretraining.slice_pairs import SlicePairs
 from radclear.pretraining.slice_rows import check_patients, describe, in_split
 from radclear.pretraining.slice_sources import read_slices
@@ -50,6 +51,7 @@ class RunData:
         validation_split: str | None = "val",
         evaluation_tables: Sequence[str | Path] = (),
         decoded_dir: str | Path | None = None,
+        inference_config: str | Path | None = None,
     ) -> None:
         """
         Args:
@@ -60,11 +62,15 @@ class RunData:
             train_split, validation_split: names of splits.
             evaluation_tables: tables whose patients may not be trained on; see `check_patients`.
             decoded_dir: folder of decoded series, which runs may share, also at the same time.
+            inference_config: `inference.json` whose size and windows the views must have; None for no check.
 
         Raises:
-            PretrainingError: the data are not what they must be, or processes would each train alone.
+            PretrainingError: size or windows are not those of `inference_config`, the data are not what they
+                must be, or processes would each train alone.
         """
         refuse_unjoined()
+        if inference_config is not None:
+            check_inference(views, inference_config)
         if isinstance(evaluation_tables, (str, Path)):
             evaluation_tables = [evaluation_tables]
         series = DecodedSeries(Path(decoded_dir) if decoded_dir else Path(run_dir) / "decoded")

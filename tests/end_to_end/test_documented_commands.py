@@ -28,7 +28,7 @@ SMALLER = {
     r"--max_epochs \d+": "--max_epochs 2",
     r"--max-epochs \d+": "--max-epochs 2",
     r" --slices_per_(epoch|batch) \d+": "",
-    r"--samples_per_epoch \d+": "--samples_per_epoch 8 --image_size 64 --projector_hidden 16",
+    r"--samples_per_epoch \d+": "--samples_per_epoch 8 --probe_slices 4 --projector_hidden 16",
     r"--samples_per_batch \d+": "--samples_per_batch 2",
     r"configs/warm_up.json": "configs/warm_up.json --slices_per_epoch 8 --slices_per_batch 4",
 }
