@@ -37,6 +37,7 @@ _HOMES = {
     "start_processes": "distributed",
     "step_loss": "slice_classifier",
     "with_fingerprint": "run_data",
+    "weights_identity": "starting_weights",
 }
 
 __all__ = sorted(_HOMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,25 @@ def start_backbone(network: nn.Module, weights: str | Path | None) -> nn.Module:
         )
     network.load_state_dict(loaded.state_dict())
     return network
+
+
+def weights_identity(weights: str | Path | None) -> str | None:
+    """What a record calls the weights that training started from, which gives no folder away.
+
+    Returns:
+        None where training started from none, `timm:NAME` as it is, else `sha256:` and that of the file.
+
+    Raises:
+        PretrainingError: no such file.
+    """
+    if weights is None or str(weights).startswith(TIMM):
+        return weights
+    path = Path(weights)
+    if not path.is_file():
+        raise PretrainingError(
+            f"initial_weights {path} does not exist; expected a checkpoint file, or timm:NAME"
+        )
+    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _from_file(path: Path) -> dict[str, Any]:

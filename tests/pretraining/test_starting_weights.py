@@ -10,7 +10,7 @@ import torch
 
 from radclear.backbones import build
 from radclear.errors import MissingDependencyError
-from radclear.pretraining import plainly, start_backbone
+from radclear.pretraining import plainly, start_backbone, weights_identity
 from radclear.pretraining.errors import PretrainingError
 
 
@@ -63,3 +63,14 @@ def test_configs_end_plainly(capsys):
     assert end.value.code == 2 and capsys.readouterr().err.startswith("error: initial_weights none.pt")
     with pytest.raises(ZeroDivisionError):
         plainly(lambda: 1 / 0)
+
+
+def test_records_name_starting_weights_without_their_folder(tmp_path):
+    file = tmp_path / "weights.pt"
+    file.write_bytes(b"abc")
+    # sha256 of "abc": FIPS 180-2, appendix B.1
+    abc = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert weights_identity(file) == weights_identity(str(file)) == abc
+    assert weights_identity(None) is None and weights_identity("timm:vit_tiny") == "timm:vit_tiny"
+    with pytest.raises(PretrainingError, match="does not exist"):
+        weights_identity(tmp_path / "absent.pt")
