@@ -102,7 +102,7 @@ def compare(evaluation: Evaluation, other: PredictionTable) -> Comparison:
 
 
 def _two_sided(samples: np.ndarray) -> float:
-    """Smallest level at which the percentile interval excludes zero; never below 1 / (B + 1)."""
+    """Smallest level at which the percentile interval excludes zero; never below 2 / (B + 1)."""
     samples = samples[~np.isnan(samples)]
     tail = min((samples <= 0).sum(), (samples >= 0).sum())
     return float(min(1.0, 2 * (tail + 1) / (len(samples) + 1)))
