@@ -7,6 +7,7 @@ from typing import Any
 
 _HOMES = {
     "AnnotatedSlices": "annotated_slices",
+    "AnnotatedViews": "annotated_views",
     "Checkpoints": "run_state",
     "ClipGradients": "slice_classifier",
     "EpochBatches": "draws",
@@ -14,6 +15,7 @@ _HOMES = {
     "LeCLLoss": "criterion",
     "LeCLTrainer": "trainer",
     "MomentumNetwork": "momentum",
+    "PhantomSlices": "phantom_slices",
     "Photometric": "photometric",
     "Progress": "progress",
     "RegionLoss": "slice_classifier",

@@ -13,15 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, WeightedRandomSampler
 
 from radclear.ct import DEFAULT_WINDOWS, Window, find_studies, read_study, slice_stack
-from radclear.errors import RadclearError
-from radclear.phantom.labels import LESION_KINDS
-from radclear.pretraining.region_labels import region_labels
+from radclear.pretraining.annotated_views import AnnotatedViews, CohortError, finding_name, slice_weights
 
 logger = logging.getLogger(__name__)
-
-
-class CohortError(RadclearError):
-    """A cohort folder does not hold what the warm-up needs."""
 
 
 class AnnotatedSlices(Dataset):
@@ -31,10 +25,7 @@ class AnnotatedSlices(Dataset):
     (study, slice counted from 0 at the foot end, x1, y1, x2, y2 in pixels, site, kind). A finding is the site
     of a tumor lesion, whatever its kind, or the kind of a sign of lung disease.
 
-    Items are dicts: `image` (1, V, V) float in [0, 1] under a window drawn at random, `label` of
-    `radclear.pretraining.region_labels`. The view is the whole slice, or, where `view_size` is
-    smaller than `image_size`, a crop: around one box of the slice, drawn with equal chance for each finding
-    and off the centre by up to 0.4 of the crop, or around the middle where the slice has none.
+    Items are those of `radclear.pretraining.annotated_views.AnnotatedViews.draw`.
 
     Attributes:
         findings: names, sorted.
@@ -72,27 +63,21 @@ class AnnotatedSlices(Dataset):
                 are not square, or sizes do not fit.
         """
         folder = Path(folder)
-        self.view_size = view_size or image_size
-        self.strides = tuple(strides)
-        self.transform = transform
-        self.window_shares = torch.tensor(list(window_shares or [1] * len(windows)), dtype=torch.float32)
-        if not 1 <= self.view_size <= image_size or any(self.view_size % stride for stride in self.strides):
-            raise CohortError(
-                f"views of {self.view_size} pixels of slices of {image_size} with cells of {self.strides}; "
-                "expected views no larger than the slice whose side every cell divides"
-            )
-        if len(self.window_shares) != len(windows) or not float(self.window_shares.min()) >= 0:
-            raise CohortError(f"window_shares is {window_shares}; expected one share for each window")
+        self.views = AnnotatedViews(
+            windows=windows,
+            window_shares=window_shares,
+            image_size=image_size,
+            view_size=view_size,
+            strides=strides,
+            transform=transform,
+        )
         studies = read_table(folder / "labels.csv", ("study", "split"))
         studies = set(studies["study"] if split is None else studies.loc[studies["split"] == split, "study"])
         boxes = read_table(folder / "boxes.csv", ("study", "slice", "x1", "y1", "x2", "y2", "site", "kind"))
         boxes = boxes[boxes["study"].isin(studies)]
         if boxes.empty:
             raise CohortError(f"{folder} has no box in split {split!r}; the warm-up needs annotated slices")
-        named = [
-            site if kind in LESION_KINDS else kind
-            for site, kind in zip(boxes["site"], boxes["kind"], strict=True)
-        ]
+        named = [finding_name(site, kind) for site, kind in zip(boxes["site"], boxes["kind"], strict=True)]
         self.findings = tuple(sorted(set(named)))
         boxes = boxes.assign(finding=[self.findings.index(name) for name in named])
         by_study = dict(tuple(boxes.groupby("study")))
@@ -150,31 +135,7 @@ class AnnotatedSlices(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """A view of slice `index`, drawn by torch's generator, with its label."""
         study, z = self._where[index]
-        window = int(torch.multinomial(self.window_shares, 1))
-        x, y = self._corner(index)
-        side = self.view_size
-        view = self.stacks[study][window, z, y : y + side, x : x + side]
-        boxes = self.boxes[index] - np.array([x, y, x, y, 0], np.float32)
-        label = region_labels(boxes, view_size=side, strides=self.strides, n_findings=self.n_findings)
-        item = {"image": view[None].float() / 255, "label": torch.from_numpy(label)}
-        return self.transform(item) if self.transform else item
-
-    def _corner(self, index: int) -> tuple[int, int]:
-        """(x, y) of the first pixel of a view."""
-        side, room = self.view_size, self.stacks[0].shape[-1] - self.view_size
-        if room == 0:
-            return 0, 0
-        boxes = self.boxes[index]
-        if len(boxes):
-            findings = np.unique(boxes[:, 4])
-            finding = findings[int(torch.randint(len(findings), ()))]
-            boxes = boxes[boxes[:, 4] == finding]
-            x1, y1, x2, y2 = boxes[int(torch.randint(len(boxes), ())), :4]
-            shift = (torch.rand(2) - 0.5) * 0.8 * side
-            x, y = (x1 + x2 - side) / 2 + float(shift[0]), (y1 + y2 - side) / 2 + float(shift[1])
-        else:
-            x, y = ((torch.randn(2) * 0.3 + 1) * room / 2).tolist()
-        return int(min(max(x, 0), room)), int(min(max(y, 0), room))
+        return self.views.draw(self.stacks[study], z, self.boxes[index], self.n_findings)
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -197,20 +158,12 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 def balanced_sampler(
     dataset: AnnotatedSlices, *, n_samples: int, annotated_share: float = 0.7
 ) -> WeightedRandomSampler:
-    """Draws annotated slices with `annotated_share`, those of rare findings more often.
-
-    The weight of an annotated slice is 1 / frequency of its rarest finding, so that each finding that is
-    the rarest of its slices is drawn about equally often.
+    """Draws slices with the weights of `radclear.pretraining.annotated_views.slice_weights`.
 
     Args:
         dataset: what to draw from.
         n_samples: slices per epoch.
         annotated_share: the rest are slices without any box.
     """
-    frequency = dataset.shown.float().mean(dim=0).clamp(min=1 / len(dataset))
-    annotated = dataset.shown.any(dim=1)
-    rarest = torch.where(dataset.shown, frequency, torch.inf).min(dim=1).values
-    weights = torch.where(annotated, 1 / rarest, torch.zeros(())).double()
-    weights = weights * (annotated_share / weights.sum())
-    weights[~annotated] = (1 - annotated_share) / max(1, int((~annotated).sum()))
+    weights = slice_weights(dataset.shown, annotated_share=annotated_share)
     return WeightedRandomSampler(weights.tolist(), n_samples)

@@ -14,7 +14,7 @@ from radclear.backbones import build
 from radclear.phantom import write_cohort
 from radclear.phantom.labels import DISEASE_CLASSES, LESION_KINDS, LOCATION_CLASSES
 from radclear.pretraining import AnnotatedSlices, ClipGradients, RegionLoss, SliceClassifier, balanced_sampler
-from radclear.pretraining.annotated_slices import CohortError
+from radclear.pretraining.annotated_views import CohortError
 from radclear.pretraining.region_labels import COVERAGE, EXTENT, PRESENT, UNSURE, region_labels
 
 
