@@ -1,0 +1,104 @@
+"""Compare arms on real slices: nearest neighbours and linear probes that never cross a patient group.
+
+Every data set is a folder with `manifest.csv` (`path`, `group` and a label column), 8-bit grey pictures whose
+window is burned in. The floor is the nearest neighbour of 32×32 thumbnails in other groups, without learning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from radclear.experiments.encoders import ExperimentError, embed, encoders
+from radclear.experiments.probes import grouped_accuracy, nearest_in_other_groups
+from radclear.pretraining.views import fit_whole
+
+#: Folder → label column; rows without a label, and of classes in fewer than two groups, are left out.
+TASKS = {"chest_ct_png": "histology", "sarscov2_ct": "label", "nih_body_part_slices": "region"}
+LEFT_OUT = {"chest_ct_png": ("normal",)}  # web pictures of another source
+
+
+def read_set(folder: Path, column: str) -> tuple[list[Path], np.ndarray, np.ndarray]:
+    """Files, labels and groups."""
+    manifest = folder / "manifest.csv"
+    if not manifest.is_file():
+        raise ExperimentError(f"{manifest} does not exist; expected a folder with pictures and manifest.csv")
+    rows = pd.read_csv(manifest, dtype=str).dropna(subset=[column])
+    rows = rows[~rows[column].isin(LEFT_OUT.get(folder.name, ()))]
+    several = rows.groupby(column)["group"].nunique() > 1
+    rows = rows[rows[column].map(several)]
+    return [folder / path for path in rows["path"]], rows[column].to_numpy(), rows["group"].to_numpy()
+
+
+def read_pictures(paths: list[Path], size: int) -> Tensor:
+    """(n, size, size) uint8, the pictures' shape kept, the rest black."""
+    import imagecodecs
+
+    pictures = []
+    for path in paths:
+        grey = imagecodecs.imread(path)
+        if grey.ndim != 2 or grey.dtype != np.uint8:
+            raise ExperimentError(f"{path.name} is {grey.dtype} of shape {grey.shape}; expected 8-bit grey")
+        fitted = fit_whole(torch.from_numpy(grey).float() / 255, size)
+        pictures.append((fitted * 255 + 0.5).to(torch.uint8))
+    return torch.stack(pictures)
+
+
+def thumbnails(paths: list[Path]) -> np.ndarray:
+    """(n, 1024) float32: 32×32 pixels, of mean 0."""
+    small = F.adaptive_avg_pool2d(read_pictures(paths, 128)[:, None].float(), 32).flatten(1)
+    return (small - small.mean(dim=1, keepdim=True)).numpy()
+
+
+def compare(folder: Path, column: str, runs: Path, *, image_size: int, seed: int = 0) -> pd.DataFrame:
+    """One row per encoder: accuracies of both readings on one data set."""
+    paths, labels, groups = read_set(folder, column)
+    floor = labels[nearest_in_other_groups(thumbnails(paths), groups)] == labels
+    common = pd.Series(labels).value_counts(normalize=True).iloc[0]
+    about = {"set": folder.name, "n": len(labels), "groups": len(set(groups))}
+    rows = [
+        {**about, "backbone": "-", "arm": "majority class", "nearest": common, "linear": common},
+        {**about, "backbone": "-", "arm": "thumbnails", "nearest": floor.mean(), "linear": np.nan},
+    ]
+    pictures = read_pictures(paths, image_size)
+    for backbone, arm, run_seed, encoder in encoders(runs, image_size):
+        feats = embed(encoder, pictures)
+        nearest = labels[nearest_in_other_groups(feats - feats.mean(axis=0), groups)] == labels
+        linear = grouped_accuracy(feats, labels, groups, seed=seed)
+        named = {"backbone": backbone, "arm": arm, "seed": run_seed}
+        rows.append({**about, **named, "nearest": nearest.mean(), "linear": linear})
+        print(f"{folder.name} {backbone} {arm} {run_seed}: {nearest.mean():.3f} {linear:.3f}", flush=True)
+    return pd.DataFrame(rows)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m radclear.experiments.compare_real", description=__doc__)
+    made.add_argument("--data", required=True, help=f"folder with the data sets {', '.join(TASKS)}")
+    made.add_argument("--runs", required=True, help="output of radclear.experiments.pretrain_arms")
+    made.add_argument("--output", required=True, help="folder for real.csv")
+    made.add_argument("--image-size", type=int, default=112)
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    Path(args.output).mkdir(parents=True, exist_ok=True)
+    parts = [
+        compare(Path(args.data) / name, column, Path(args.runs), image_size=args.image_size)
+        for name, column in TASKS.items()
+    ]
+    result = pd.concat(parts)
+    result.to_csv(Path(args.output) / "real.csv", index=False, float_format="%.4f")
+    print(result.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
