@@ -59,7 +59,7 @@ def head_probe(
     network = build_aggregator(aggregator, bags["train"].shape[2], labels["train"].shape[1], hidden_dim=128)
     positives = labels["train"].sum(dim=0)
     balance = ((len(labels["train"]) - positives) / positives.clamp(min=1)).tolist()
-    loss = build_loss("multilabel", balance)
+    loss = build_loss("multilabel", weights=balance)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     best, best_loss, since = copy.deepcopy(network.state_dict()), float("inf"), 0
     for _ in range(epochs):

@@ -53,7 +53,8 @@ def test_slices_of_the_latest_phantoms_only():
 def test_images_and_labels_are_those_of_the_cohort_on_disk(tmp_path):
     write_cohort(tmp_path, n_studies=3, seed=4, n_slices=N_SLICES, size=SIZE)
     written = AnnotatedSlices(tmp_path, split=None, image_size=SIZE, window_shares=[1, 0])
-    known = {item["image"].numpy().tobytes(): item["label"] for item in (written[n] for n in range(len(written)))}
+    items = [written[n] for n in range(len(written))]
+    known = {item["image"].numpy().tobytes(): item["label"] for item in items}
     stream = _stream()
     columns = [stream.findings.index(name) for name in written.findings]
     absent = [f for f in range(stream.n_findings) if f not in columns]

@@ -1,0 +1,165 @@
+"""The experiments on small phantoms and made pictures, and their statistics against other libraries."""
+
+from __future__ import annotations
+
+import shutil
+
+import imagecodecs
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from radclear.backbones import build
+from radclear.experiments import compare_phantoms, compare_real, pretrain_arms
+from radclear.experiments.encoders import ExperimentError, encoders
+from radclear.experiments.probes import grouped_accuracy, head_probe, linear_probe, nearest_in_other_groups
+from radclear.phantom import write_cohort
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, pytestconfig):
+    """A control and two untrained Gated CNN for slices of 32 pixels."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_cohort(folder / "cohort", n_studies=6, seed=3, n_slices=24, size=64)
+    code = pretrain_arms.main(
+        [
+            "--cohort", str(folder / "cohort"), "--output", str(folder / "arms"),
+            "--bundles", str(pytestconfig.rootpath / "bundles"), "--backbones", "lecl_gated_cnn",
+            "--arms", "control", "random", "--image-size", "32", "--epochs", "1",
+            "--samples-per-epoch", "8", "--samples-per-batch", "4", "--probe-slices", "8",
+        ]
+    )  # fmt: skip
+    assert code == 0
+    other = pretrain_arms.arm_folder(folder / "arms", "lecl_gated_cnn", "similarity", 0)
+    shutil.copytree(folder / "arms" / "bundles" / "lecl_gated_cnn", other)
+    pretrain_arms.store_untrained(other, seed=5)
+    return folder
+
+
+def test_arms_start_alike_and_the_untrained_one_stays_there(runs):
+    torch.manual_seed(0)
+    start = build("mambaout_nano", image_size=32).state_dict()
+    arms = {
+        arm: encoder.state_dict() for _, arm, _, encoder in encoders(runs / "arms", 32) if arm != "imagenet"
+    }
+    assert set(arms) == {"similarity", "control", "random"}
+    assert all(torch.equal(arms["random"][name], tensor) for name, tensor in start.items())
+    moved = [not torch.equal(arms["control"][name], tensor) for name, tensor in start.items()]
+    assert sum(moved) > len(moved) / 2
+
+
+def test_finished_arms_are_kept(runs, pytestconfig, monkeypatch):
+    monkeypatch.setattr(pretrain_arms.subprocess, "run", lambda *_, **__: pytest.fail("trained again"))
+    options = ["--cohort", "none", "--output", str(runs / "arms"), "--backbones", "lecl_gated_cnn"]
+    options += ["--bundles", str(pytestconfig.rootpath / "bundles"), "--image-size", "32"]
+    assert pretrain_arms.main([*options, "--arms", "control", "random"]) == 0
+
+
+def test_comparison_on_phantoms_has_a_row_per_arm_and_differences_from_the_control(runs, capsys):
+    write_cohort(runs / "other", n_studies=40, seed=8, n_slices=24, size=64)
+    output = runs / "comparison"
+    options = ["--cohort", str(runs / "other"), "--runs", str(runs / "arms"), "--output", str(output)]
+    assert compare_phantoms.main([*options, "--image-size", "32", "--every", "2"]) == 0
+    rows = pd.read_csv(output / "phantoms.csv").set_index("arm")
+    for task in ("lesion", "attention", "mean_pool"):
+        assert (rows[f"{task}_low"] <= rows[task]).all() and (rows[task] <= rows[f"{task}_high"]).all()
+    expected = rows.loc["similarity", "lesion"] - rows.loc["control", "lesion"]
+    assert rows.loc["similarity", "lesion_difference"] == pytest.approx(expected, abs=2e-4)
+    assert pd.isna(rows.loc["control", "lesion_p"])
+    assert "8 test patients" in capsys.readouterr().out
+
+
+def test_real_slices_are_compared_across_groups_only(runs, tmp_path, monkeypatch):
+    """Two classes that differ in grey level: every reading that works finds them in other groups too."""
+    rng = np.random.default_rng(0)
+    rows = []
+    folder = tmp_path / "made"
+    folder.mkdir()
+    for n in range(40):
+        label, group = ("dark", "bright")[n % 2], f"g{n // 4}"
+        grey = rng.integers(0, 60, (40, 50)) + 150 * (label == "bright") * (np.arange(50) > 25)
+        (folder / f"{n}.png").write_bytes(imagecodecs.png_encode(grey.astype(np.uint8)))
+        rows.append({"path": f"{n}.png", "group": group, "kind": label})
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+    monkeypatch.setattr(compare_real, "TASKS", {"made": "kind"})
+    options = ["--data", str(tmp_path), "--runs", str(runs / "arms"), "--output", str(tmp_path / "out")]
+    assert compare_real.main([*options, "--image-size", "32"]) == 0
+    found = pd.read_csv(tmp_path / "out" / "real.csv").set_index("arm")
+    assert found.loc["majority class", "nearest"] == 0.5
+    assert found.loc["thumbnails", "nearest"] == 1.0
+    assert found.loc["random", "linear"] >= 0.9
+    assert set(found["groups"]) == {10}
+
+
+def test_macro_auroc_is_the_mean_of_scikit_learns():
+    rng = np.random.default_rng(0)
+    truth = (rng.random((60, 3)) < 0.3).astype(float)
+    scores = np.round(truth + rng.normal(size=truth.shape), 1)  # with ties
+    weights = rng.integers(0, 4, 60).astype(float)
+    expected = [roc_auc_score(t, s, sample_weight=weights) for t, s in zip(truth.T, scores.T, strict=True)]
+    assert compare_phantoms.macro_auroc(scores, truth, weights) == pytest.approx(np.mean(expected), abs=1e-12)
+    with_empty = np.concatenate([truth, np.zeros((60, 1))], axis=1)
+    padded = np.concatenate([scores, scores[:, :1]], axis=1)
+    assert compare_phantoms.macro_auroc(padded, with_empty, weights) == pytest.approx(np.mean(expected))
+
+
+def test_nearest_neighbour_is_of_another_group():
+    rng = np.random.default_rng(1)
+    feats, groups = rng.normal(size=(30, 5)), np.repeat(np.arange(10), 3)
+    for n, found in enumerate(nearest_in_other_groups(feats, groups)):
+        cosine = [
+            -np.inf if groups[m] == groups[n]
+            else feats[n] @ feats[m] / np.linalg.norm(feats[n]) / np.linalg.norm(feats[m])
+            for m in range(30)
+        ]  # fmt: skip
+        assert found == int(np.argmax(cosine))
+
+
+def test_grouped_accuracy_does_not_reward_knowing_the_group():
+    """Features that tell the group and nothing else: at chance across groups, for all that memory knows."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 5)
+    labels = np.where(rng.permutation(40) < 20, "a", "b")[groups]
+    feats = rng.normal(size=(40, 64))[groups] + 0.01 * rng.normal(size=(200, 64))
+    assert abs(grouped_accuracy(feats, labels, groups, seed=0) - 0.5) < 0.2
+
+
+def test_probes_find_what_is_there():
+    rng = np.random.default_rng(0)
+    y = {name: rng.random(80) < 0.4 for name in ("train", "val", "test")}
+    x = {name: rng.normal(size=(80, 6)) + 2 * y[name][:, None] * (np.arange(6) == 2) for name in y}
+    scores = linear_probe(x["train"], y["train"], x["val"], y["val"], x["test"])
+    assert roc_auc_score(y["test"], scores) > 0.85
+    # In a bag of four only one instance tells, which attention finds.
+    bags = {name: torch.randn(80, 4, 6, generator=torch.Generator().manual_seed(len(name))) for name in y}
+    labels = {name: torch.from_numpy(y[name]).float()[:, None] for name in y}
+    for name in bags:
+        bags[name][:, 1, 2] += 4 * labels[name][:, 0]
+    logits = head_probe(bags, labels, aggregator="attention", seed=0, epochs=40, learning_rate=3e-3)
+    assert roc_auc_score(y["test"], logits[:, 0]) > 0.85
+
+
+def test_a_folder_without_arms_and_a_set_without_manifest_are_named(tmp_path):
+    with pytest.raises(ExperimentError, match="pretrain_arms"):
+        next(encoders(tmp_path, 32))
+    with pytest.raises(ExperimentError, match=r"manifest\.csv does not exist"):
+        compare_real.read_set(tmp_path, "label")
+
+
+def test_coloured_pictures_are_refused(tmp_path):
+    file = tmp_path / "colour.png"
+    file.write_bytes(imagecodecs.png_encode(np.zeros((8, 8, 3), np.uint8)))
+    with pytest.raises(ExperimentError, match="expected 8-bit grey"):
+        compare_real.read_pictures([file], 32)
+
+
+def test_the_bundle_copy_of_an_arm_has_its_size_everywhere(tmp_path, pytestconfig):
+    pretrain_arms.copy_bundle(pytestconfig.rootpath / "bundles" / "lecl_vit", tmp_path / "lecl_vit", 48)
+    configs = [
+        (tmp_path / "lecl_vit" / "configs" / f"{stem}.json").read_text() for stem in ("inference", "train")
+    ]
+    assert all('"image_size": 48' in text and '"image_size": 224' not in text for text in configs)
+    assert not (tmp_path / "lecl_vit" / "models").exists()
+    assert pretrain_arms.arm_folder(tmp_path, "lecl_vit", "control", 2).name == "lecl_vit-control-2"
