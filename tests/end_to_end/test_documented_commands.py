@@ -31,8 +31,8 @@ SMALLER = {
     r"--samples_per_epoch \d+": "--samples_per_epoch 8 --probe_slices 4 --projector_hidden 16",
     r"--samples_per_batch \d+": "--samples_per_batch 2",
     r"configs/warm_up.json ": "configs/warm_up.json --slices_per_epoch 8 --slices_per_batch 4 ",
-    r"configs/warm_up_stream.json'\]\"": "configs/warm_up_stream.json']\" --studies_per_epoch 2 --max_epochs 1 "
-    "--samples_per_study 4 --slices_per_batch 4 --phantom_slices 24 --phantom_size 64",
+    r"configs/warm_up_stream.json'\]\"": "configs/warm_up_stream.json']\" --phantom_slices 24 "
+    "--phantom_size 64 --studies_per_epoch 2 --max_epochs 1 --samples_per_study 4 --slices_per_batch 4",
 }
 
 

@@ -170,3 +170,28 @@ def test_sizes_and_shares_that_do_not_fit_are_refused(cohort, options):
 
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 _STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+
+
+def test_frozen_stages_stay_as_they_are_and_the_others_learn():
+    torch.manual_seed(0)
+    network = SliceClassifier(build("mambaout_nano"), 4, precision="float32", frozen_stages=3)
+    free = SliceClassifier(build("mambaout_nano"), 4, precision="float32")
+    free.load_state_dict(network.state_dict())
+    x = torch.rand(2, 1, 64, 64)
+    torch.testing.assert_close(network(x), free(x))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    network(x).square().mean().backward()
+    optimizer.step()
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    frozen = tuple(
+        f"backbone.{part}.{number}." for part in ("downsample_layers", "stages") for number in range(3)
+    )
+    assert not any(name.startswith(frozen) for name in changed)
+    assert {"backbone.stages.3.0.fc1.weight", "backbone.norm.weight", "slice_linear.weight"} <= changed
+
+
+@pytest.mark.parametrize("stages", [-1, 5])
+def test_more_frozen_stages_than_the_backbone_has_are_refused(stages):
+    with pytest.raises(CohortError, match="expected 0 to 4"):
+        SliceClassifier(build("mambaout_nano"), 4, frozen_stages=stages)
