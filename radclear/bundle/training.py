@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from radclear.aggregation import without_class_weights
-from radclear.bundle.calibration import fit_calibration
+from radclear.bundle.calibration import describe_calibration, fit_calibration
 from radclear.bundle.copying import copy_bundle
 from radclear.bundle.location import BundleError, find_backbone
 from radclear.bundle.weights import backbone_entry, store_weights, weights_file_for
@@ -151,6 +151,7 @@ def store_trained(
     demonstration: bool,
     studies: Mapping[str, Sized],
     settings: Mapping[str, Any],
+    calibration: str = "temperature",
 ) -> str:
     """Calibrate the best weights on the validation studies and write them into a bundle.
 
@@ -165,6 +166,7 @@ def store_trained(
         demonstration: whether the weights only show how the software works.
         studies: split → its data set.
         settings: what training depended on, for the record.
+        calibration: `temperature` or `isotonic`.
 
     Returns:
         sha256 of the weights.
@@ -172,16 +174,16 @@ def store_trained(
     state_dict, logits = best.unweighted()
     backbone = find_backbone(bundle_root, backbone_bundle)
     target = copy_bundle(bundle_root, output_bundle, backbone=backbone, changes={"kind": kind})
-    calibration = fit_calibration(logits, best.labels, kind=kind, classes=classes)
+    fitted = fit_calibration(logits, best.labels, kind=kind, classes=classes, method=calibration)
     n_studies = {split: len(dataset) for split, dataset in studies.items()}
     counts = ", ".join(f"{count} {split}" for split, count in n_studies.items())
     provenance = {
         "demonstration": bool(demonstration),
         "training": f"Trained on stored slice embeddings ({counts} studies), number {best.best} "
-        f"of {len(best.history)} validations with loss {best.best_loss:.4f}; temperature and operating "
-        "points from the validation studies.",
+        f"of {len(best.history)} validations with loss {best.best_loss:.4f}; "
+        f"{describe_calibration(fitted)} from the validation studies.",
         "backbone": backbone_entry(backbone),
-        **calibration,
+        **fitted,
         "labels_sha256": hashlib.sha256(Path(labels).read_bytes()).hexdigest(),
         "n_studies": n_studies,
         "settings": dict(settings),

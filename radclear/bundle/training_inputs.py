@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from radclear.bundle.calibration import check_method
 from radclear.bundle.copying import check_config_values
 from radclear.bundle.evaluation import read_boxes
 from radclear.bundle.location import METADATA, BundleError, find_backbone, read_metadata
@@ -45,6 +46,7 @@ def check_training(
     output_bundle: str | Path | None = None,
     boxes: str | Path | None = None,
     box_kinds: Sequence[str] | None = None,
+    calibration: str = "temperature",
 ) -> None:
     """End the process with exit code 2 and one plain sentence where training or evaluation cannot start.
 
@@ -60,9 +62,11 @@ def check_training(
         windows, image_size: see `expected_embeddings`.
         output_bundle: where the weights will go; if it is there, its kind must be the one trained for.
         boxes, box_kinds: see `radclear.bundle.evaluation.EvaluationWriter`.
+        calibration: what will be fitted on the validation studies.
     """
     try:
         read_metadata(bundle_root)
+        check_method(calibration)
         if output_bundle is not None and (Path(output_bundle) / METADATA).is_file():
             check_config_values(output_bundle, {"kind": kind})
         backbone = find_backbone(bundle_root, backbone_bundle)

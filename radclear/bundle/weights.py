@@ -7,6 +7,10 @@ The metadata of a bundle keeps, under `radclear.weights`, one entry per file in 
                               "embedding_dim": 192},
                  "temperature": 1.2, "operating_points": {"nodule": 0.4, …}}
 
+In place of `temperature` there may be `isotonic`, see `radclear.bundle.isotonic`:
+
+    "isotonic": {"nodule": {"probability": [0.02, 0.31, …], "calibrated": [0.0, 0.25, …]}, …}
+
 `backbone` is there for heads only: an aggregator understands the embeddings of exactly one set of backbone
 weights. A head may hold one file per backbone; the default backbone's is `model.pt`.
 """

@@ -89,8 +89,8 @@ def _ranked_curves(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(B, P) sensitivity and (B, P) precision at the points of `GRID`, NaN where a resample has no curve.
 
-    The ROC curve is straight between its points, and where it rises vertically the upper end counts. Precision
-    holds from the recall before up to its own, as in the average precision.
+    The ROC curve is straight between its points, and where it rises vertically the upper end counts.
+    Precision holds from the recall before up to its own, as in the average precision.
     """
     order = np.argsort(-score, kind="stable")
     ordered = score[order]

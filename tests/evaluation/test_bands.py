@@ -1,4 +1,4 @@
-"""Bands against scikit-learn on resamples written out row by row, and against the curves they are to cover."""
+"""Bands against scikit-learn on resamples written out by rows, and against the curves they should cover."""
 
 from dataclasses import replace
 
@@ -97,9 +97,7 @@ def test_more_studies_of_the_same_patients_do_not_narrow_the_bands():
     double = table.take(np.r_[np.arange(80), np.arange(80)])
     double = replace(double, studies=tuple(f"s{i}" for i in range(160)))
     alone = replace(double, patients=tuple(f"q{i}" for i in range(160)))
-    once, twice, naive = (
-        curve_bands(evaluate(t, n_resamples=500))["lung"] for t in (table, double, alone)
-    )
+    once, twice, naive = (curve_bands(evaluate(t, n_resamples=500))["lung"] for t in (table, double, alone))
     for curve in ("roc", "precision_recall", "reliability"):
         one, two, narrow = (getattr(bands, curve) for bands in (once, twice, naive))
         np.testing.assert_allclose([two.low, two.high], [one.low, one.high])
