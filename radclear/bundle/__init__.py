@@ -3,6 +3,7 @@
 from radclear.bundle.crossval import CrossValidation, run_crossval
 from radclear.bundle.crossval_settings import CrossvalError, TrainingChoices
 from radclear.bundle.dataset import ReadStudyd, StudyDataset, collate_study
+from radclear.bundle.deletion_run import run_deletion
 from radclear.bundle.deployment import store_ensemble
 from radclear.bundle.embedding_run import EmbeddingRun
 from radclear.bundle.evaluation import EvaluationWriter
@@ -86,6 +87,7 @@ __all__ = [
     "read_metadata",
     "read_weights",
     "run_crossval",
+    "run_deletion",
     "seed_weights",
     "start_from",
     "store_backbone",
