@@ -14,9 +14,9 @@ from radclear.bundle.configs import config_parser, own_error, read_config
 from radclear.bundle.crossval_files import write_manifest, write_out_of_fold
 from radclear.bundle.crossval_settings import CrossvalError, TrainingChoices, cohort_sha256, keep_settings
 from radclear.bundle.fold_training import FoldResult, load_fold, save_fold, train_fold
+from radclear.bundle.head_weights import backbone_entry
 from radclear.bundle.location import find_backbone
 from radclear.bundle.training_inputs import expected_embeddings
-from radclear.bundle.weights import backbone_entry
 from radclear.cohort import BagDataset, EmbeddingStore, FoldPlan, LabelTable
 from radclear.errors import RadclearError
 
@@ -42,8 +42,7 @@ class CrossValidation:
         trained, skipped: folds done in this run, and done before.
         failed: (fold, reason).
         notes: sentences about what limits the result.
-        calibration: `temperature` or `isotonic`, and `operating_points`, of the out-of-fold predictions.
-        method: which of the two is fitted.
+        calibration: `temperature` or `isotonic` (`method`), `operating_points`; fitted out of fold.
     """
 
     folder: Path

@@ -16,9 +16,10 @@ from radclear.bundle.copying import copy_bundle
 from radclear.bundle.crossval import CrossValidation, write_manifest
 from radclear.bundle.crossval_settings import CrossvalError
 from radclear.bundle.fold_training import FoldResult
+from radclear.bundle.head_weights import backbone_entry
 from radclear.bundle.loading import load_head
 from radclear.bundle.location import BundleError
-from radclear.bundle.weights import backbone_entry, store_weights, weight_entries
+from radclear.bundle.weights import store_weights, weight_entries
 from radclear.ct import study_key
 
 TOLERANCE = 1e-4  # of a logit, float32 against the same in float64

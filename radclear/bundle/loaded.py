@@ -14,6 +14,7 @@ from torch import nn
 from radclear.aggregation import KINDS, key_slices, slice_attention
 from radclear.bundle.calibration import calibrated_probabilities
 from radclear.bundle.configs import read_config
+from radclear.bundle.head_weights import weights_for_backbone
 from radclear.bundle.isotonic import check_isotonic
 from radclear.bundle.location import BundleError, read_metadata
 from radclear.bundle.network import HeadNetwork
@@ -22,7 +23,6 @@ from radclear.bundle.weights import (
     WeightsError,
     read_weights,
     weight_entries,
-    weights_for_backbone,
 )
 from radclear.ct import Window
 from radclear.results import ModelProvenance, TaskAnswer

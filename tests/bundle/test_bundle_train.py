@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from bag_cohorts import DEPTH, read_rows, write_cohort
+from bag_cohorts import DEPTH, read_rows, write_cohort, write_rows
 from bundle_fixtures import HEADS, run_config
 from sklearn.metrics import roc_auc_score
 from torch import nn
@@ -58,6 +58,7 @@ def test_training_then_evaluation(name, bundles, cohort, tmp_path, clean_process
 
     entry = read_metadata(trained)["radclear"]["weights"]["model.pt"]
     assert entry["demonstration"] is True and entry["n_studies"] == {"train": 24, "validation": 8}
+    assert entry["excluded"] == {}
     assert entry["backbone"]["name"] == "lecl_gated_cnn" and entry["temperature"] > 0
     history = json.loads((trained / "models" / "model_training.json").read_text())
     losses = [step["validation_loss"] for step in history]
@@ -75,7 +76,8 @@ def test_training_then_evaluation(name, bundles, cohort, tmp_path, clean_process
     metrics = json.loads((tmp_path / "out" / f"{head.task}_metrics.json").read_text())
     with (tmp_path / "out" / f"{head.task}_predictions.csv").open() as file:
         predictions = list(csv.DictReader(file))
-    assert len(predictions) == metrics["n_studies"] == 8
+    assert len(predictions) == metrics["n_studies"] == metrics["n_patients"] == 8
+    assert metrics["prevalence"] == {name: n / 8 for name, n in metrics["n_positive"].items()}
     first = head.classes[0]
     truth = [
         row[f"label_{first}"] == "1"
@@ -96,6 +98,27 @@ def test_training_then_evaluation(name, bundles, cohort, tmp_path, clean_process
         expected = head.probabilities(head.aggregator.eval()(feats.unsqueeze(0), None))[0]
     found = [float(predictions[0][f"probability_{name}"]) for name in head.classes]
     assert found == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_rows_that_take_no_part_are_in_the_record(bundles, cohort, tmp_path, clean_process):
+    rows = read_rows(cohort / "labels.csv")
+    rows[0]["disease_nodule"] = rows[1]["disease_nodule"] = ""
+    rows[2]["study"] = "elsewhere"
+    write_rows(tmp_path / "labels.csv", rows)
+    _, code = run_config(
+        bundles / HEADS[1] / "configs" / "train.json",
+        workflow_type="train",
+        embeddings=cohort / "embeddings",
+        labels=tmp_path / "labels.csv",
+        output_bundle=tmp_path / "trained",
+        device="cpu",
+        max_epochs=1,
+    )
+    assert code == 0
+    entry = read_metadata(tmp_path / "trained")["radclear"]["weights"]["model.pt"]
+    reason = "no embeddings in the embeddings folder; make them with: radclear embed"
+    assert entry["excluded"] == {"no label in disease_nodule": 2, reason: 1}
+    assert entry["n_studies"] == {"train": 21, "validation": 8}
 
 
 @pytest.mark.parametrize("config", ["train", "evaluate"])
