@@ -89,9 +89,11 @@ class EvaluationWriter:
             "demonstration": head.demonstration,
             "split": self.split,
             "n_studies": len(labels),
+            "n_patients": len(set(self._who["patient"])),
             "macro_auroc": _number(report.macro),
             "auroc": {entry.name: _number(entry.auroc) for entry in report.classes},
             "n_positive": {entry.name: entry.n_positive for entry in report.classes},
+            "prevalence": {entry.name: entry.n_positive / len(labels) for entry in report.classes},
         }
         if self.boxes is not None:
             known = {study: self.boxes[study] for study in self._key_slices if study in self.boxes}
@@ -118,9 +120,14 @@ class EvaluationWriter:
         self._print()
 
     def _print(self) -> None:
-        print(f"{self.head.task}: {self.metrics['n_studies']} studies of split {self.split}")
-        for name, value in (*self.metrics["auroc"].items(), ("macro", self.metrics["macro_auroc"])):
-            print(f"  AUROC {name:<16} {'not defined' if value is None else f'{value:.3f}'}")
+        found = self.metrics
+        who = f"{found['n_studies']} studies of {found['n_patients']} patients, split {self.split}"
+        print(f"{self.head.task}: {who}")
+        for name, value in (*found["auroc"].items(), ("macro", found["macro_auroc"])):
+            text = "not defined" if value is None else f"{value:.3f}"
+            n = found["n_positive"].get(name)
+            share = "" if n is None else f"  {n} positive ({100 * found['prevalence'][name]:.0f} %)"
+            print(f"  AUROC {name:<16} {text}{share}")
         hits = self.metrics.get("key_slices")
         if hits and hits["n_studies_with_boxes"]:
             print(

@@ -28,7 +28,7 @@ from radclear.pretraining import (
 )
 from radclear.pretraining.errors import PretrainingError
 from radclear.pretraining.probe import knn
-from radclear.pretraining.progress import COLUMNS, TableLog
+from radclear.pretraining.progress import COLUMNS, TableLog, line
 from radclear.pretraining.run_state import random_state, set_random_state
 from radclear.pretraining.slice_rows import SliceRow
 
@@ -250,6 +250,17 @@ def test_the_table_has_every_step_and_figure(whole):
     assert tuple(rows[0]) == COLUMNS and [int(r["step"]) for r in rows] == list(range(1, 10))
     assert [int(r["epoch"]) for r in rows] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert all(0 <= float(r["data_wait_share"]) <= 1 and float(r["images_per_s"]) > 0 for r in rows)
+
+
+def test_lines_show_how_far_the_run_is(whole):
+    _, trainer = whole
+    row = dict.fromkeys(COLUMNS, 1.0) | {"step": 3, "epoch": 1}
+    text = line(row, trainer)
+    assert (
+        "[#######-------------] step 3/9 (33 %)" in text and "loss 1.0000 lr 1.00e+00 momentum 1.0000" in text
+    )
+    assert "[--------------------]" in line({**row, "step": 0}, trainer)
+    assert "[####################]" in line({**row, "step": 9}, trainer)
 
 
 def test_a_torn_row_is_dropped(tmp_path):
