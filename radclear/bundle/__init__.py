@@ -1,12 +1,15 @@
 """Bundles: find, load, run, train, evaluate and pack them; predictions for one study or a folder of them."""
 
+from radclear.bundle.best_weights import BestWeights, StopEarly
 from radclear.bundle.crossval import CrossValidation, run_crossval
 from radclear.bundle.crossval_settings import CrossvalError, TrainingChoices
 from radclear.bundle.dataset import ReadStudyd, StudyDataset, collate_study
+from radclear.bundle.deletion_run import run_deletion
 from radclear.bundle.deployment import store_ensemble
 from radclear.bundle.embedding_run import EmbeddingRun
 from radclear.bundle.evaluation import EvaluationWriter
 from radclear.bundle.expressions import UnsafeExpressionError, check_config
+from radclear.bundle.head_weights import backbone_entry
 from radclear.bundle.inference import (
     EmbeddingInferer,
     EmbeddingWriter,
@@ -20,8 +23,10 @@ from radclear.bundle.loading import load_backbone_bundle, load_head, load_heads
 from radclear.bundle.location import BundleError, bundle_root, embedding_dim, find_backbone, read_metadata
 from radclear.bundle.network import HeadNetwork
 from radclear.bundle.pack import pack_bundle
-from radclear.bundle.predict import StudyPrediction, predict_folder, predict_study
-from radclear.bundle.run_record import RunReport, StudyRecord, StudyRun
+from radclear.bundle.predict import StudyPrediction, predict_study
+from radclear.bundle.predict_many import predict_folder
+from radclear.bundle.run_record import StudyRun
+from radclear.bundle.run_report import RunReport, StudyRecord
 from radclear.bundle.runs import (
     best_device,
     check_bundle,
@@ -32,9 +37,9 @@ from radclear.bundle.runs import (
     open_run,
 )
 from radclear.bundle.seeding import seed_weights
-from radclear.bundle.training import BestWeights, StopEarly, start_from, store_backbone, store_trained
+from radclear.bundle.training import start_from, store_backbone, store_trained
 from radclear.bundle.training_inputs import check_training, expected_embeddings
-from radclear.bundle.weights import WeightsError, backbone_entry, read_weights, store_weights, verify_weights
+from radclear.bundle.weights import WeightsError, read_weights, store_weights, verify_weights
 
 __all__ = [
     "BackboneBundle",
@@ -86,6 +91,7 @@ __all__ = [
     "read_metadata",
     "read_weights",
     "run_crossval",
+    "run_deletion",
     "seed_weights",
     "start_from",
     "store_backbone",

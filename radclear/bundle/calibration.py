@@ -1,8 +1,9 @@
-"""Calibrate a head on its validation studies: one temperature, and a threshold per class."""
+"""Calibrate a head on its validation studies: a temperature or isotonic maps, and a threshold per class."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,21 @@ import torch
 from torch import nn
 
 from radclear.aggregation import to_probabilities
+from radclear.bundle.isotonic import fit_isotonic, isotonic_probabilities
+from radclear.bundle.location import BundleError
+
+logger = logging.getLogger(__name__)
+
+METHODS = ("temperature", "isotonic")
+
+
+def check_method(method: str) -> str:
+    """`method` itself, or an error that names those there are."""
+    if method not in METHODS:
+        raise BundleError(
+            f"calibration is {method!r}; expected {' or '.join(METHODS)}, with --calibration METHOD"
+        )
+    return method
 
 
 def fit_temperature(logits: torch.Tensor, labels: torch.Tensor, *, kind: str) -> float:
@@ -43,18 +59,60 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor, *, kind: str) ->
 
 
 def fit_calibration(
-    logits: torch.Tensor, labels: torch.Tensor, *, kind: str, classes: Sequence[str]
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    kind: str,
+    classes: Sequence[str],
+    method: str = "temperature",
 ) -> dict[str, Any]:
-    """What a head's metadata keep: `temperature`, and for multilabel heads `operating_points`, else None.
+    """What a head's metadata keep: `temperature` or `isotonic`, and `operating_points`.
 
     Args:
         logits, labels, kind: see `fit_temperature`.
         classes: C names.
+        method: `temperature`, one number that keeps the order of the studies; or `isotonic`, see
+            `radclear.bundle.isotonic`.
+
+    Returns:
+        Ready for JSON. Operating points are of calibrated probabilities; None unless multilabel.
     """
-    temperature = fit_temperature(logits, labels, kind=kind)
-    probabilities = to_probabilities(logits.double() / temperature, kind)
+    if check_method(method) == "isotonic":
+        maps = fit_isotonic(logits, labels, kind=kind, classes=classes)
+        if empty := [name for name, knots in maps.items() if knots is None]:
+            logger.warning(
+                "no isotonic map for %s: all studies or none are positive; probabilities stay as they are",
+                ", ".join(empty),
+            )
+        fitted: dict[str, Any] = {"isotonic": maps}
+    else:
+        fitted = {"temperature": round(fit_temperature(logits, labels, kind=kind), 6)}
+    probabilities = calibrated_probabilities(logits, fitted, kind=kind, classes=classes)
     points = operating_points(probabilities, labels, classes) if kind == "multilabel" else None
-    return {"temperature": round(temperature, 6), "operating_points": points}
+    return {**fitted, "operating_points": points}
+
+
+def calibrated_probabilities(
+    logits: torch.Tensor, calibration: Mapping[str, Any], *, kind: str, classes: Sequence[str]
+) -> torch.Tensor:
+    """(…, C) logits → (…, C) float64 probabilities.
+
+    Args:
+        logits: of a head.
+        calibration: with `isotonic` or `temperature`; with neither, the head's own probabilities.
+        kind, classes: of the head.
+    """
+    if calibration.get("isotonic") is not None:
+        return isotonic_probabilities(logits, calibration["isotonic"], kind=kind, classes=classes)
+    return to_probabilities(logits.double() / (calibration.get("temperature") or 1.0), kind)
+
+
+def describe_calibration(calibration: Mapping[str, Any]) -> str:
+    """For the record of a head: what was fitted, in words."""
+    fitted = "isotonic calibration" if "isotonic" in calibration else "temperature"
+    empty = [name for name, knots in (calibration.get("isotonic") or {}).items() if knots is None]
+    left = f" (none for {', '.join(empty)}: all studies or none are positive)" if empty else ""
+    return f"{fitted}{left} and operating points"
 
 
 def operating_points(

@@ -14,9 +14,9 @@ from radclear.bundle.configs import config_parser, own_error, read_config
 from radclear.bundle.crossval_files import write_manifest, write_out_of_fold
 from radclear.bundle.crossval_settings import CrossvalError, TrainingChoices, cohort_sha256, keep_settings
 from radclear.bundle.fold_training import FoldResult, load_fold, save_fold, train_fold
+from radclear.bundle.head_weights import backbone_entry
 from radclear.bundle.location import find_backbone
 from radclear.bundle.training_inputs import expected_embeddings
-from radclear.bundle.weights import backbone_entry
 from radclear.cohort import BagDataset, EmbeddingStore, FoldPlan, LabelTable
 from radclear.errors import RadclearError
 
@@ -42,7 +42,7 @@ class CrossValidation:
         trained, skipped: folds done in this run, and done before.
         failed: (fold, reason).
         notes: sentences about what limits the result.
-        calibration: `temperature` and `operating_points`, fitted on the out-of-fold predictions.
+        calibration: `temperature` or `isotonic` (`method`), `operating_points`; fitted out of fold.
     """
 
     folder: Path
@@ -60,6 +60,7 @@ class CrossValidation:
     failed: list[tuple[int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     calibration: dict[str, Any] | None = None
+    method: str = "temperature"
 
     @property
     def complete(self) -> bool:
@@ -157,6 +158,7 @@ def _prepare(
     for option, path in (("embeddings", embeddings), ("labels", labels)):
         if not path.exists():
             raise CrossvalError(f"{option} {path} does not exist; name it with --{option}")
+    method = choices.calibration_method(bundle_root)
     overrides = choices.overrides(bundle_root) | {
         "embeddings": str(embeddings),
         "labels": str(labels),
@@ -202,8 +204,9 @@ def _prepare(
     sha256 = keep_settings(output / "settings.json", settings)
     overrides["folds"] = str(folds)
     run = CrossValidation(
-        output, bundle_root, backbone, overrides, settings, sha256, table, plan, store, notes=notes
-    )
+        output, bundle_root, backbone, overrides, settings, sha256, table, plan, store,
+        notes=notes, method=method,
+    )  # fmt: skip
     for fold in range(plan.n_folds):
         labels = plan.apply(table, fold).labels("train")
         for name, count in zip(table.classes, labels.sum(axis=0), strict=True):

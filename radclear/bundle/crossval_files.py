@@ -31,7 +31,9 @@ def write_out_of_fold(run: CrossValidation) -> None:
     studies = [study for r in results for study in r.studies]
     if sorted(studies) != sorted(s.study for s in run.table.studies):
         raise CrossvalError(f"{run.folder}: the folds' predictions are not one per study; delete the folder")
-    run.calibration = fit_calibration(logits, labels, kind=run.kind, classes=run.table.classes)
+    run.calibration = fit_calibration(
+        logits, labels, kind=run.kind, classes=run.table.classes, method=run.method
+    )
     place = {study.study: number for number, study in enumerate(run.table.studies)}
     order = sorted(range(len(studies)), key=lambda i: place[studies[i]])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from radclear.aggregation import AGGREGATORS, AggregationError, check_kind
+from radclear.bundle.calibration import METHODS, check_method
 from radclear.bundle.configs import read_config
 from radclear.bundle.location import BundleError
 from radclear.cohort import EmbeddingStore, LabelTable
@@ -29,6 +30,7 @@ class TrainingChoices:
         aggregator: `"attention"`, `"gated"` or `"mean_pool"`.
         kind: `"multiclass"` or `"ordinal"` for a task of ordered classes.
         max_epochs, learning_rate, patience, bags_per_batch, max_instances, balance: keys of `train.json`.
+        calibration: `"temperature"` or `"isotonic"`; no fold depends on it.
     """
 
     n_folds: int = 5
@@ -41,6 +43,16 @@ class TrainingChoices:
     bags_per_batch: int | None = None
     max_instances: int | None = None
     balance: bool | None = None
+    calibration: str | None = None
+
+    def calibration_method(self, bundle_root: str | Path) -> str:
+        """What is fitted on the out-of-fold predictions.
+
+        Raises:
+            BundleError: there is no such method.
+        """
+        own = read_config(bundle_root, name="train").get("calibration", METHODS[0])
+        return check_method(self.calibration or own)
 
     def overrides(self, bundle_root: str | Path) -> dict[str, Any]:
         """Top-level keys of the head's `train.json` and their values under these choices.
@@ -52,7 +64,7 @@ class TrainingChoices:
         values = {
             key: value
             for key, value in asdict(self).items()
-            if key not in ("n_folds", "aggregator") and value is not None
+            if key not in ("n_folds", "aggregator", "calibration") and value is not None
         }
         lacking = [key for key in (*values, "aggregator", "folds", "fold", "held_out") if key not in config]
         if lacking:

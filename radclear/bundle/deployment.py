@@ -10,25 +10,30 @@ from typing import Any
 import torch
 
 from radclear.aggregation import join_members
+from radclear.bundle.calibration import describe_calibration
 from radclear.bundle.configs import read_config
 from radclear.bundle.copying import copy_bundle
 from radclear.bundle.crossval import CrossValidation, write_manifest
 from radclear.bundle.crossval_settings import CrossvalError
 from radclear.bundle.fold_training import FoldResult
+from radclear.bundle.head_weights import backbone_entry
 from radclear.bundle.loading import load_head
 from radclear.bundle.location import BundleError
-from radclear.bundle.weights import backbone_entry, store_weights, weight_entries
+from radclear.bundle.weights import store_weights, weight_entries
 from radclear.ct import study_key
 
 TOLERANCE = 1e-4  # of a logit, float32 against the same in float64
 
 
-def check_target(run_settings_sha256: str | None, output_bundle: str | Path) -> bool:
+def check_target(
+    run_settings_sha256: str | None, output_bundle: str | Path, *, method: str | None = None
+) -> bool:
     """Whether the ensemble of this cross-validation is in a folder already.
 
     Args:
         run_settings_sha256: None where it is not known yet; any ensemble will do then.
         output_bundle: the folder.
+        method: of the calibration; any where None.
 
     Raises:
         CrossvalError: something else is there.
@@ -37,13 +42,18 @@ def check_target(run_settings_sha256: str | None, output_bundle: str | Path) -> 
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
     try:
-        found = [
-            entry.get("crossval", {}).get("settings_sha256") for entry in weight_entries(target).values()
-        ]
+        entries = list(weight_entries(target).values())
     except BundleError:
-        found = []
+        entries = []
+    found = [entry.get("crossval", {}).get("settings_sha256") for entry in entries]
     if len(found) == 1 and found[0] is not None and run_settings_sha256 in (None, found[0]):
-        return True
+        there = "isotonic" if "isotonic" in entries[0] else "temperature"
+        if method in (None, there):
+            return True
+        raise CrossvalError(
+            f"{target} holds this ensemble with {there} calibration, not {method}; name a folder that is not "
+            "there yet with --output_bundle, or delete this one"
+        )
     raise CrossvalError(
         f"{target} holds something else than the ensemble of this cross-validation; name a folder that is "
         "not there yet with --output_bundle"
@@ -73,7 +83,7 @@ def store_ensemble(
             f"{len(run.results)} of {run.plan.n_folds} folds are done; an ensemble needs them all"
         )
     target = Path(output_bundle).resolve()
-    there = check_target(run.settings_sha256, target)
+    there = check_target(run.settings_sha256, target, method=run.method)
     place = target if there else target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
         if not there:
@@ -108,8 +118,8 @@ def _build(run: CrossValidation, place: Path, *, demonstration: bool | None) -> 
     provenance = {
         "demonstration": bool(config["demonstration"] if demonstration is None else demonstration),
         "training": f"Mean of the logits of {run.plan.n_folds} networks, one per fold of a cross-validation "
-        f"by {run.settings['group']} over stored slice embeddings of {n_studies} studies; temperature and "
-        "operating points from the out-of-fold predictions.",
+        f"by {run.settings['group']} over stored slice embeddings of {n_studies} studies; "
+        f"{describe_calibration(run.calibration)} from the out-of-fold predictions.",
         "backbone": backbone_entry(run.backbone),
         **run.calibration,
         "n_studies": {"cross_validation": n_studies},

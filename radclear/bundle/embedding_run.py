@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from radclear.bundle.run_record import RunReport, StudyRecord, StudyRun, run_key
+from radclear.bundle.run_record import StudyRun, run_key
+from radclear.bundle.run_report import RunReport, StudyRecord
 from radclear.cohort.store import EmbeddingStore
 from radclear.ct import StudySource
 from radclear.results import write_atomically

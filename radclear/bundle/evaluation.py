@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,8 @@ import torch
 from ignite.engine import Engine, Events
 
 from radclear.aggregation import key_slices, slice_attention
+from radclear.bundle.boxes import read_boxes
 from radclear.bundle.loaded import KEY_SLICE_DISTANCE, Head
-from radclear.bundle.location import BundleError
 from radclear.evaluation import auroc, key_slice_hit_rate, write_predictions
 from radclear.results import write_atomically
 
@@ -91,9 +89,11 @@ class EvaluationWriter:
             "demonstration": head.demonstration,
             "split": self.split,
             "n_studies": len(labels),
+            "n_patients": len(set(self._who["patient"])),
             "macro_auroc": _number(report.macro),
             "auroc": {entry.name: _number(entry.auroc) for entry in report.classes},
             "n_positive": {entry.name: entry.n_positive for entry in report.classes},
+            "prevalence": {entry.name: entry.n_positive / len(labels) for entry in report.classes},
         }
         if self.boxes is not None:
             known = {study: self.boxes[study] for study in self._key_slices if study in self.boxes}
@@ -120,65 +120,19 @@ class EvaluationWriter:
         self._print()
 
     def _print(self) -> None:
-        print(f"{self.head.task}: {self.metrics['n_studies']} studies of split {self.split}")
-        for name, value in (*self.metrics["auroc"].items(), ("macro", self.metrics["macro_auroc"])):
-            print(f"  AUROC {name:<16} {'not defined' if value is None else f'{value:.3f}'}")
+        found = self.metrics
+        who = f"{found['n_studies']} studies of {found['n_patients']} patients, split {self.split}"
+        print(f"{self.head.task}: {who}")
+        for name, value in (*found["auroc"].items(), ("macro", found["macro_auroc"])):
+            text = "not defined" if value is None else f"{value:.3f}"
+            n = found["n_positive"].get(name)
+            share = "" if n is None else f"  {n} positive ({100 * found['prevalence'][name]:.0f} %)"
+            print(f"  AUROC {name:<16} {text}{share}")
         hits = self.metrics.get("key_slices")
         if hits and hits["n_studies_with_boxes"]:
             print(
                 f"  key slices hit in {hits['n_hit']} of {hits['n_studies_with_boxes']} studies with lesions"
             )
-
-
-def read_boxes(
-    path: str | Path, *, kinds: Sequence[str] | None = None, studies: Collection[str] | None = None
-) -> dict[str, set[int]]:
-    """Study → annotated slice indices.
-
-    Args:
-        path: CSV with columns `study` and `slice` (counted from 0 at the foot end), and `kind` where kinds
-            are chosen.
-        kinds: which kinds count; all when omitted.
-        studies: names of all studies there are, where every row must name one of them.
-
-    Raises:
-        BundleError: the table cannot be read, lacks a column, or has a row that says nothing.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise BundleError(f"boxes {path} does not exist; name it with --boxes, or leave it out")
-    needed = ["study", "slice"] + (["kind"] if kinds is not None else [])
-    boxes: dict[str, set[int]] = defaultdict(set)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            found = reader.fieldnames or []
-            if not set(needed) <= set(found):
-                raise BundleError(
-                    f"{path} has {'columns ' + ', '.join(found) if found else 'no header'}; a box table has "
-                    f"columns {', '.join(needed)}"
-                )
-            for row in reader:
-                place = f"{path}, line {reader.line_num}"
-                study, index = _box(place, row)
-                if studies is not None and study not in studies:
-                    raise BundleError(f"{place}: study {study!r} is not in the label table")
-                if kinds is None or row["kind"] in kinds:
-                    boxes[study].add(index)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        raise BundleError(f"box table {path} cannot be read: {reason}; expected CSV in UTF-8") from error
-    return dict(boxes)
-
-
-def _box(place: str, row: Mapping[str, str | None]) -> tuple[str, int]:
-    """Study and slice index of a row."""
-    study, index = (row["study"] or "").strip(), (row["slice"] or "").strip()
-    if not study:
-        raise BundleError(f"{place}: no study is named")
-    if not (index.isascii() and index.isdigit()):
-        raise BundleError(f"{place}: slice is {index!r}; expected a whole number from 0, the foot end")
-    return study, int(index)
 
 
 def _number(value: float) -> float | None:

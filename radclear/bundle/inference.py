@@ -19,7 +19,8 @@ from radclear.backbones import embed_slices, resolve_precision
 from radclear.bundle.dataset import FAILURE
 from radclear.bundle.embedding_run import EmbeddingRun
 from radclear.bundle.loaded import Head
-from radclear.bundle.predict import StudyPrediction, write_prediction
+from radclear.bundle.predict import StudyPrediction
+from radclear.bundle.predict_many import write_prediction
 from radclear.bundle.run_record import StudyRun
 from radclear.cohort.same_study import study_identity
 from radclear.cohort.store import instance_coords

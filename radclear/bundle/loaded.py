@@ -11,8 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from radclear.aggregation import KINDS, key_slices, slice_attention, to_probabilities
+from radclear.aggregation import KINDS, key_slices, slice_attention
+from radclear.bundle.calibration import calibrated_probabilities
 from radclear.bundle.configs import read_config
+from radclear.bundle.head_weights import weights_for_backbone
+from radclear.bundle.isotonic import check_isotonic
 from radclear.bundle.location import BundleError, read_metadata
 from radclear.bundle.network import HeadNetwork
 from radclear.bundle.weights import (
@@ -20,7 +23,6 @@ from radclear.bundle.weights import (
     WeightsError,
     read_weights,
     weight_entries,
-    weights_for_backbone,
 )
 from radclear.ct import Window
 from radclear.results import ModelProvenance, TaskAnswer
@@ -126,8 +128,9 @@ class Head(LoadedBundle):
         backbone: the `BackboneBundle` it stands on.
         network: slices of a study → logits, see `HeadNetwork`.
         aggregator: the part of the network that is the head's own.
-        temperature: logits are divided by it before they become probabilities; None where the head is not
-            calibrated.
+        temperature: logits are divided by it before they become probabilities; None where there is none.
+        isotonic: maps of `radclear.bundle.isotonic` in place of a temperature; None where there are none.
+            A head with neither is not calibrated.
         operating_points: class → threshold; None where none were chosen.
     """
 
@@ -172,6 +175,9 @@ class Head(LoadedBundle):
         self.task = task
         self.kind = kind
         self.classes = tuple(classes)
+        self.isotonic: Mapping[str, Any] | None = entry.get("isotonic")
+        if self.isotonic is not None:
+            check_isotonic(self.isotonic, kind=kind, classes=self.classes, where=f"{self.name}, {file_name}")
         self.backbone = backbone
         self.network = network.to(device).eval()
         self.aggregator = network.aggregator
@@ -179,11 +185,18 @@ class Head(LoadedBundle):
 
     def _effective(self) -> dict[str, Any]:
         own = {"classes": list(self.classes), "kind": self.kind, "n_key_slices": self.n_key_slices}
-        return {**super()._effective(), **own}
+        return {**super()._effective(), **own, "calibration": self._calibration()}
+
+    def _calibration(self) -> dict[str, Any]:
+        return {
+            "temperature": self.temperature,
+            "isotonic": self.isotonic,
+            "operating_points": self.operating_points,
+        }
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """(…, C) logits → (…, C) probabilities, calibrated where the head is."""
-        return to_probabilities(logits.double() / (self.temperature or 1.0), self.kind)
+        return calibrated_probabilities(logits, self._calibration(), kind=self.kind, classes=self.classes)
 
     def provenance(self, *, precision: str) -> ModelProvenance:
         """Which weights and configuration an answer comes from; `precision` is the encoder's."""
@@ -217,6 +230,6 @@ class Head(LoadedBundle):
             attention=per_slice.numpy(),
             key_slices=key_slices(per_slice, self.n_key_slices, min_distance=KEY_SLICE_DISTANCE),
             operating_points=self.operating_points,
-            calibrated=self.temperature is not None,
+            calibrated=self.temperature is not None or self.isotonic is not None,
             model=self.provenance(precision=precision),
         )

@@ -1,10 +1,9 @@
-"""Studies through several heads: read once, embedded once per backbone, answered by each head."""
+"""One study through several heads: read once, embedded once per backbone, answered by each head."""
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,11 @@ import torch
 from radclear.backbones import embed_slices, resolve_precision
 from radclear.bundle.loaded import Head
 from radclear.bundle.location import BundleError
-from radclear.bundle.run_record import RunReport, StudyRun, run_key
 from radclear.cohort.same_study import study_identity
 from radclear.cohort.store import EmbeddingStore, instance_coords
 from radclear.ct import Study, StudySource, find_studies, read_study, slice_stack
-from radclear.results import TaskAnswer, build_result, write_result
+from radclear.results import TaskAnswer, build_result
 
-logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int, str], None]
 STAGES = ("read", "window", "embed", "aggregate")
 
 
@@ -79,7 +74,7 @@ def predict_study(
         raise BundleError("no head was given; load at least one with radclear.bundle.load_head")
     source = source if isinstance(source, StudySource) else _single_source(source)
     seconds = dict.fromkeys(STAGES, 0.0)
-    with _timed(seconds, "read"):
+    with timed(seconds, "read"):
         study = read_study(source.path, series=series, policy=policy)
     used = str(resolve_precision(precision, device)).removeprefix("torch.")
     embeddings: dict[tuple, torch.Tensor] = {}
@@ -91,7 +86,7 @@ def predict_study(
                 study, source, head, seconds, store=store, device=device, precision=precision,
                 batch_size=batch_size
             )  # fmt: skip
-        with _timed(seconds, "aggregate"):
+        with timed(seconds, "aggregate"):
             answers.append(_aggregate(head, embeddings[key], precision=used))
     result = build_result(
         study,
@@ -102,95 +97,6 @@ def predict_study(
         identifiers=identifiers,
     )
     return StudyPrediction(study, tuple(answers), result, seconds)
-
-
-def predict_folder(
-    input: str | Path,
-    output: str | Path,
-    heads: Sequence[Head],
-    *,
-    policy: str = "warn",
-    series: str | None = None,
-    device: str | torch.device = "cpu",
-    precision: str = "auto",
-    batch_size: int = 8,
-    embeddings: str | Path | None = None,
-    resume: bool = True,
-    identifiers: bool = False,
-    progress: Progress | None = None,
-) -> RunReport:
-    """Answer the heads' questions about every study of a folder.
-
-    Writes `<output>/<study key>/result.json` and `report.html` per study, `<output>/summary.csv` and
-    `<output>/manifest.json`. A study that fails is reported and does not stop the others.
-
-    Args:
-        input: one study, or a folder of many.
-        output: folder for the results.
-        heads, policy, series, device, precision, batch_size: see `predict_study`.
-        embeddings: folder of an embedding store to read from and write to.
-        resume: skip studies whose files, weights, configuration and options are those of their present
-            result.
-        identifiers: write UIDs, names and paths into the outputs.
-        progress: called with (studies settled, all studies, text).
-
-    Returns:
-        What was done, skipped, and failed; `exit_code` is 1 where a study failed.
-    """
-    if not heads:
-        raise BundleError("no head was given; load at least one with radclear.bundle.load_head")
-    if not Path(input).exists():
-        raise BundleError(f"{input} does not exist; expected a study, or a folder of studies")
-    used = str(resolve_precision(precision, device)).removeprefix("torch.")
-    models = [vars(head.provenance(precision=used)) for head in heads]
-    options = {"policy": policy, "series_chosen_by_user": series is not None, "precision": used}
-    run = StudyRun(
-        input,
-        output,
-        key=run_key(models, policy, series, used, identifiers),
-        page="report",
-        settings=options,
-        device=str(torch.device(device)),
-        demonstration=any(head.demonstration for head in heads),
-        resume=resume,
-        identifiers=identifiers,
-    )
-    if not run.sources:
-        raise BundleError(f"no study found in {input}; expected DICOM files, or a NIfTI, NRRD or MHA file")
-    store = EmbeddingStore(embeddings) if embeddings is not None else None
-    total, settled = len(run.sources), len(run.sources) - len(run.pending)
-    for source in run.pending:
-        if progress is not None:
-            progress(settled, total, source.key)
-        try:
-            prediction = predict_study(
-                source, heads, policy=policy, series=series, device=device, precision=precision,
-                batch_size=batch_size, store=store, identifiers=identifiers,
-            )  # fmt: skip
-            write_prediction(run, source, prediction)
-        except Exception as error:  # whatever is wrong with one study, the others go on
-            run.fail(source, error)
-            logger.debug("%s", source.key, exc_info=True)
-        settled += 1
-    if progress is not None:
-        progress(settled, total, "studies")
-    return run.finish()
-
-
-def write_prediction(run: StudyRun, source: StudySource, prediction: StudyPrediction) -> None:
-    """Write the result files of a study and note it as done; see `StudyRun.refuse_other_study`."""
-    series_hash = prediction.study.series_hash
-    run.refuse_other_study(source, series_hash=series_hash)
-    seconds = dict(prediction.seconds)
-    with _timed(seconds, "write"):
-        document, page = write_result(
-            prediction.result, run.folder(source), stem=run.stem, study=prediction.study
-        )
-        if run.page != run.stem:
-            page = page.replace(page.with_name(f"{run.page}{page.suffix}"))
-    run.done(
-        source, seconds=seconds, series_hash=series_hash, result=prediction.result, files=(document, page)
-    )
 
 
 def _embed(
@@ -214,11 +120,11 @@ def _embed(
         "series_hash": study.series_hash,
     }
     if store is not None and store.has(source.key, **attributes):
-        with _timed(seconds, "embed"):
+        with timed(seconds, "embed"):
             return store.read(source.key).feats
-    with _timed(seconds, "window"):
+    with timed(seconds, "window"):
         slices = slice_stack(study, windows=head.windows, size=head.image_size)
-    with _timed(seconds, "embed"):
+    with timed(seconds, "embed"):
         feats = embed_slices(
             head.backbone.backbone, slices, device=device, precision=precision, batch_size=batch_size
         )
@@ -247,7 +153,8 @@ def _single_source(path: str | Path) -> StudySource:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the seconds that the block takes to those of a stage."""
     start = time.perf_counter()
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a run over a folder of studies has done: what is left, what failed and why, the tables at the end.
+"""The books of a run over a folder of studies: what is left, what is done, what failed and why.
 
 Each finished study leaves a small file `<stem>.done.json` beside its result, written last. It names the
 input's fingerprint and the run's key (weights, configuration, options); a later run skips the study while
@@ -11,61 +11,20 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from radclear import __version__
 from radclear.bundle.location import BundleError
+from radclear.bundle.run_report import RunReport, StudyRecord, write_tables
 from radclear.cohort.same_study import is_other_study, study_identity
 from radclear.ct import StudySource, find_studies
 from radclear.errors import RadclearError
 from radclear.privacy import path_names, redact
-from radclear.results import StudyOutcome, write_atomically, write_manifest, write_summary
+from radclear.results import write_atomically
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StudyRecord:
-    """One study of a run.
-
-    Attributes:
-        key: name of the study in files and tables, without patient identifiers.
-        name: path below the input folder, for the screen only.
-        reason: why it failed; empty where it did not.
-        result: the result document, where there is one.
-        seconds: time by stage, where it was measured.
-    """
-
-    key: str
-    name: str
-    reason: str = ""
-    result: dict[str, Any] | None = None
-    seconds: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """The outcome of a run.
-
-    Attributes:
-        output: folder of the results.
-        done, skipped, failed: studies answered now, answered before, and not answered.
-        demonstration: whether any weights were for demonstration only.
-        exit_code: 0 where every study has its result, 1 where some failed.
-    """
-
-    output: Path
-    done: tuple[StudyRecord, ...]
-    skipped: tuple[StudyRecord, ...]
-    failed: tuple[StudyRecord, ...]
-    demonstration: bool
-
-    @property
-    def exit_code(self) -> int:
-        return 1 if self.failed else 0
 
 
 def run_key(*parts: Any) -> str:
@@ -242,35 +201,20 @@ class StudyRun:
             *((record, "failed") for record in report.failed),
         ]
         records.sort(key=lambda entry: order[entry[0].key])
-        self._write_tables(records, report)
-        logger.info(
-            "%d done, %d done before, %d failed", *map(len, (report.done, report.skipped, report.failed))
-        )
-        return report
-
-    def _write_tables(self, records: Sequence[tuple[StudyRecord, str]], report: RunReport) -> None:
-        outcomes = [
-            StudyOutcome(
-                study_key=record.key,
-                status=status,
-                result=record.result,
-                reason=record.reason,
-                seconds=round(sum(record.seconds.values()), 3) if status == "ok" else None,
-                name=record.name,
-            )
-            for record, status in records
-        ]
-        write_summary(self.output_dir / f"{self.prefix}summary.csv", outcomes, identifiers=self.identifiers)
-        write_manifest(
-            self.output_dir / f"{self.prefix}manifest.json",
-            outcomes,
+        write_tables(
+            records,
+            report,
+            prefix=self.prefix,
             config_sha256=self.key,
             started_utc=self._started,
-            exit_code=report.exit_code,
             device=self.device,
             settings=self.settings,
             identifiers=self.identifiers,
         )
+        logger.info(
+            "%d done, %d done before, %d failed", *map(len, (report.done, report.skipped, report.failed))
+        )
+        return report
 
     def _record_of_before(self, source: StudySource) -> StudyRecord | None:
         """The record of a study whose result is there and still holds, else None."""

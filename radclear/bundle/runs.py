@@ -10,10 +10,12 @@ import torch
 
 from radclear.backbones import resolve_precision
 from radclear.bundle.embedding_run import EmbeddingRun
+from radclear.bundle.head_weights import weights_for_backbone
 from radclear.bundle.loaded import BackboneBundle, Head
 from radclear.bundle.location import BundleError, find_backbone, read_metadata
-from radclear.bundle.run_record import RunReport, StudyRun, run_key
-from radclear.bundle.weights import role, verify_weights, weights_for_backbone
+from radclear.bundle.run_record import StudyRun, run_key
+from radclear.bundle.run_report import RunReport
+from radclear.bundle.weights import role, verify_weights
 from radclear.errors import RadclearError
 
 logger = logging.getLogger(__name__)

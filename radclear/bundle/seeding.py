@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from radclear.bundle.configs import config_parser
+from radclear.bundle.head_weights import backbone_entry, weights_file_for
 from radclear.bundle.location import find_backbone, read_metadata
-from radclear.bundle.weights import DEFAULT_FILE, backbone_entry, role, store_weights, weights_file_for
+from radclear.bundle.weights import DEFAULT_FILE, role, store_weights
 
 TRAINING = "Untrained: a seeded random initialisation that shows how the software works and knows nothing."
 

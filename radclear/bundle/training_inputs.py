@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from radclear.bundle.boxes import read_boxes
+from radclear.bundle.calibration import check_method
 from radclear.bundle.copying import check_config_values
-from radclear.bundle.evaluation import read_boxes
+from radclear.bundle.deletion_run import check_deletion
 from radclear.bundle.location import METADATA, BundleError, find_backbone, read_metadata
 from radclear.bundle.weights import verify_weights
 from radclear.cohort import BagDataset, EmbeddingStore, LabelTable
@@ -45,6 +47,9 @@ def check_training(
     output_bundle: str | Path | None = None,
     boxes: str | Path | None = None,
     box_kinds: Sequence[str] | None = None,
+    calibration: str = "temperature",
+    deletion: bool = False,
+    deletion_column: str | None = None,
 ) -> None:
     """End the process with exit code 2 and one plain sentence where training or evaluation cannot start.
 
@@ -60,9 +65,12 @@ def check_training(
         windows, image_size: see `expected_embeddings`.
         output_bundle: where the weights will go; if it is there, its kind must be the one trained for.
         boxes, box_kinds: see `radclear.bundle.evaluation.EvaluationWriter`.
+        calibration: what will be fitted on the validation studies.
+        deletion, deletion_column: see `radclear.bundle.deletion_run.run_deletion`.
     """
     try:
         read_metadata(bundle_root)
+        check_method(calibration)
         if output_bundle is not None and (Path(output_bundle) / METADATA).is_file():
             check_config_values(output_bundle, {"kind": kind})
         backbone = find_backbone(bundle_root, backbone_bundle)
@@ -85,8 +93,12 @@ def check_training(
         )
         for split in splits:
             BagDataset(store, table, split, expected=expected)
+        names = {row.study for row in table.studies} | {study for study, _ in table.excluded}
+        if deletion:
+            check_deletion(
+                boxes, column=deletion_column, classes=table.classes, kinds=box_kinds, studies=names
+            )
         if boxes is not None:
-            names = {row.study for row in table.studies} | {study for study, _ in table.excluded}
             read_boxes(boxes, kinds=box_kinds, studies=names)
     except RadclearError as error:
         print(f"error: {error}", file=sys.stderr)

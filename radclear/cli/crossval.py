@@ -57,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weigh rare classes more in the loss",
     )
     parser.add_argument(
+        "--calibration",
+        choices=("temperature", "isotonic"),
+        help="what is fitted on the out-of-fold predictions (default: as train.json says, temperature)",
+    )
+    parser.add_argument(
         "--demonstration",
         action=argparse.BooleanOptionalAction,
         default=None,
@@ -92,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         bags_per_batch=args.bags_per_batch,
         max_instances=args.max_instances,
         balance=args.balance,
+        calibration=args.calibration,
     )
     with progress_bar("folds", quiet=args.quiet) as update:
         done = run_crossval(
@@ -106,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
             device=resolve_device(args.device),
             progress=update,
             before_training=(
-                (lambda run: check_target(run.settings_sha256, args.output_bundle))
+                (lambda run: check_target(run.settings_sha256, args.output_bundle, method=run.method))
                 if args.output_bundle
                 else None
             ),

@@ -134,7 +134,9 @@ def run(args: argparse.Namespace) -> int:
     for warning in done.evaluation.warnings:
         console.print(f"note: {warning}", markup=False, highlight=False)
     for hit in done.key_slices.hits if done.key_slices else ():
-        print(f"hit@{hit.k}: {hit.n_hit} of {hit.n_studies} studies with annotated slices")
+        share = f"{100 * hit.n_studies / done.key_slices.n_studies:.0f} % of the studies"
+        annotated = f"{hit.n_studies} studies of {hit.n_patients} patients with annotated slices ({share})"
+        print(f"hit@{hit.k}: {hit.n_hit} of {annotated}")
     print(f"report in {done.files[0]}")
     return 0
 

@@ -234,18 +234,3 @@ class LabelTable:
         for warning in warnings if log else ():
             logger.warning("%s: %s", self.path, warning)
         return replace(self, warnings=tuple(warnings))
-
-
-def pos_weight(table: LabelTable, split: str = "train") -> list[float]:
-    """`table.pos_weight(split)`, for configurations."""
-    return table.pos_weight(split)
-
-
-def class_weight(table: LabelTable, split: str = "train") -> list[float]:
-    """`table.class_weight(split)`, for configurations."""
-    return table.class_weight(split)
-
-
-def loss_weights(table: LabelTable, split: str = "train", *, balance: bool = True) -> list[float] | None:
-    """`table.loss_weights(split)` for configurations; None where classes are not to be balanced."""
-    return table.loss_weights(split) if balance else None

@@ -29,6 +29,7 @@ from radclear.cohort.embedded_study import (
     instance_coords,
 )
 from radclear.cohort.locks import FileLock
+from radclear.cohort.store_files import damaged, open_to_read, plain, sync
 
 if TYPE_CHECKING:
     import torch
@@ -76,16 +77,16 @@ class EmbeddingStore:
         path = self.path(key)
         if not path.exists():
             return False
-        with _open_to_read(path) as file:
+        with open_to_read(path) as file:
             return all(
-                name in file.attrs and _plain(file.attrs[name]) == encode_attribute(value)
+                name in file.attrs and plain(file.attrs[name]) == encode_attribute(value)
                 for name, value in expected.items()
             )
 
     def attributes(self, key: str) -> dict[str, Any]:
         """The provenance of a study, without reading its embeddings."""
-        with _open_to_read(self._existing(key)) as file:
-            return {name: _plain(value) for name, value in file.attrs.items()}
+        with open_to_read(self._existing(key)) as file:
+            return {name: plain(value) for name, value in file.attrs.items()}
 
     def read(self, key: str) -> EmbeddedStudy:
         """The embeddings of a study.
@@ -94,12 +95,12 @@ class EmbeddingStore:
             EmbeddingStoreError: not there, damaged, or not written by the store.
         """
         path = self._existing(key)
-        with _open_to_read(path) as file:
+        with open_to_read(path) as file:
             try:
                 feats, coords = file["feats"][()], file["coords"][()]
             except (OSError, RuntimeError) as error:
-                raise _damaged(path, error) from error
-            attributes = {name: _plain(value) for name, value in file.attrs.items()}
+                raise damaged(path, error) from error
+            attributes = {name: plain(value) for name, value in file.attrs.items()}
         import torch
 
         return EmbeddedStudy(torch.from_numpy(feats), torch.from_numpy(coords), attributes)
@@ -197,61 +198,17 @@ class EmbeddingStore:
     ) -> Path:
         path = self.path(key)
         if path.exists():
-            _open_to_read(path).close()  # a file that is not ours is not ours to replace
+            open_to_read(path).close()  # a file that is not ours is not ours to replace
         temporary = self.folder / f".{key}.{uuid.uuid4().hex}.tmp"
         try:
             with h5py.File(temporary, "x") as file:
                 for name, array in (("feats", feats), ("coords", coords)):
                     file.create_dataset(name, data=array, fletcher32=True)
                 file.attrs.update(attributes)
-            _sync(temporary)
+            sync(temporary)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync(self.folder)
+        sync(self.folder)
         return path
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _damaged(path: Path, error: Exception) -> EmbeddingStoreError:
-    return EmbeddingStoreError(
-        f"{path} is damaged ({str(error).splitlines()[0]}); it is never replaced unasked: delete it and run "
-        "radclear embed again"
-    )
-
-
-def _open_to_read(path: Path) -> h5py.File:
-    """The file, checked to be one of the store's; visible files never change, so reading needs no lock."""
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except OSError as error:
-        if isinstance(error, PermissionError | IsADirectoryError):
-            raise EmbeddingStoreError(f"{path} cannot be read: {error}") from error
-        raise _damaged(path, error) from error
-    try:
-        lacking = [name for name in ("feats", "coords") if name not in file]
-        lacking += [name for name in REQUIRED_ATTRIBUTES if name not in file.attrs]
-        if lacking:
-            raise EmbeddingStoreError(
-                f"{path} was not written by radclear: it lacks {', '.join(lacking)}; use another folder for "
-                "the store, or move the file away"
-            )
-    except (RuntimeError, OSError, KeyError) as error:
-        file.close()
-        raise _damaged(path, error) from error
-    except EmbeddingStoreError:
-        file.close()
-        raise
-    return file

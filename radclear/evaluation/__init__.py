@@ -19,6 +19,7 @@ _HOMES = {
     "HitRate": "metrics",
     "KeySliceHits": "annotations",
     "MetricSettings": "panel",
+    "NothingToTestError": "errors",
     "PairedTest": "auroc_variance",
     "PatientResamples": "resampling",
     "PredictionTable": "table",

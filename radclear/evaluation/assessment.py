@@ -14,6 +14,7 @@ from radclear.evaluation.resampling import PatientResamples
 from radclear.evaluation.table import PredictionTable
 
 MACRO = "macro"
+_ENOUGH_RESAMPLES = 2000  # from which the ends of a 95 % interval hardly depend on the seed
 _FEW = 10  # positives or negatives, below which a class's figures are marked as unsure
 
 
@@ -154,7 +155,7 @@ def evaluate(
         },
         by_fold=_by_fold(table, settings),
         undefined=undefined,
-        warnings=(*table.warnings, *_warnings(table, counts, undefined)),
+        warnings=(*table.warnings, *_warnings(table, counts, undefined, n_resamples)),
     )
 
 
@@ -216,11 +217,16 @@ def _by_fold(table: PredictionTable, settings: MetricSettings) -> dict[str, dict
 
 
 def _warnings(
-    table: PredictionTable, counts: dict[str, ClassCounts], undefined: tuple[str, ...]
+    table: PredictionTable, counts: dict[str, ClassCounts], undefined: tuple[str, ...], n_resamples: int
 ) -> list[str]:
     warnings = [f"{name} has no figures: {counts[name].missing}." for name in undefined]
     if undefined and len(undefined) < len(table.classes):
         warnings.append(f"The mean over classes leaves out {', '.join(undefined)}.")
+    if n_resamples < _ENOUGH_RESAMPLES:
+        warnings.append(
+            f"Intervals are from {n_resamples} bootstrap resamples; {_ENOUGH_RESAMPLES} or more are usual, "
+            "since with fewer they depend on the seed."
+        )
     few = [
         name
         for name, count in counts.items()

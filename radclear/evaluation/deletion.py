@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from radclear.evaluation.errors import EvaluationError
+from radclear.evaluation.errors import EvaluationError, NothingToTestError
 from radclear.evaluation.estimates import Estimate, estimate
 from radclear.evaluation.resampling import PatientResamples
 
@@ -114,8 +114,9 @@ def deletion_test(
         level: coverage of the percentile intervals.
 
     Raises:
-        EvaluationError: an annotated study without a bag, slices outside of it, no usable study, or answers
-            that are no probabilities or differ for the same bag.
+        EvaluationError: an annotated study without a bag, slices outside of it, or answers that are no
+            probabilities or differ for the same bag.
+        NothingToTestError: no usable study.
     """
     if min(n_windows, n_draws) < 1 or margin_slices < 0:
         raise EvaluationError(
@@ -154,9 +155,10 @@ def deletion_test(
             random.append(whole - _answer(probability, _keep(bag, keep, n_windows), study))
         drops.append(StudyDrops(study, whole, without, float(np.mean(random)), int(lesion.sum()), n_slices))
     if not drops:
-        raise EvaluationError(
+        raise NothingToTestError(
             f"none of {len(lesion_slices)} annotated studies can be tested"
-            + (f": {excluded[0][1]}" if excluded else "; give studies with annotated slices")
+            + (f": {excluded[0][1]}" if excluded else "; give studies with annotated slices"),
+            excluded=tuple(excluded),
         )
     who = [study.study if patients is None else patients[study.study] for study in drops]
     resamples = PatientResamples.stratified(who, n_resamples=n_resamples, seed=seed)

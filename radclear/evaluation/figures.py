@@ -11,6 +11,7 @@ from radclear.evaluation.plots import FigurePlan, Line, Panel
 _COLOURS = {"first": "#1c5b9e", "second": "#a8480b", "reference": "#6b7683", "alternative": "#6b7683"}
 _STYLES = {"first": "-", "second": (0, (5, 2)), "reference": (0, (1, 2)), "alternative": "-"}
 _WIDTHS = {"first": 1.8, "second": 1.8, "reference": 1.2, "alternative": 1.0}
+_SHADE = 0.18
 _COLUMNS, _SIDE_INCHES = 4, 2.7
 
 
@@ -77,7 +78,19 @@ def _draw_panel(axes, panel: Panel) -> dict:
         axes.spines[:].set_visible(False)
         return {}
     axes.grid(color="#e3e7eb", linewidth=0.6)
-    return {line.role: _draw_line(axes, line) for line in panel.lines}
+    handles = {}
+    for line in panel.lines:
+        if line.band is not None:
+            handles.setdefault("band", _draw_band(axes, line))
+    return handles | {line.role: _draw_line(axes, line) for line in panel.lines}
+
+
+def _draw_band(axes, line: Line):
+    """A filled area; for points that stand for themselves, as bins do, a broad bar each."""
+    band, colour = line.band, _COLOURS[line.role]
+    if line.dots:
+        return axes.vlines(band.x, band.low, band.high, color=colour, linewidth=6, alpha=_SHADE)
+    return axes.fill_between(band.x, band.low, band.high, color=colour, alpha=_SHADE, linewidth=0)
 
 
 def _draw_line(axes, line: Line):

@@ -118,10 +118,10 @@ def _interval_meaning(evaluation: Evaluation) -> str:
 
 
 def _figure(plan: FigurePlan) -> str:
-    drawn = {line.role for panel in plan.panels for line in panel.lines}
+    lines = [line for panel in plan.panels for line in panel.lines]
+    drawn = {line.role for line in lines} | {"band" for line in lines if line.band is not None}
     legend = "".join(
-        f'<li><svg viewBox="0 0 30 10" aria-hidden="true"><polyline class="{role}" points="0,5 30,5"/></svg>'
-        f"{escape(text)}</li>"
+        f'<li><svg viewBox="0 0 30 10" aria-hidden="true">{_sample(role)}</svg>{escape(text)}</li>'
         for role, text in plan.legend.items()
         if role in drawn
     )
@@ -135,6 +135,13 @@ def _figure(plan: FigurePlan) -> str:
         f'{escape(plan.title)}</h2><ul class="legend">{legend}</ul><div class="panels">{panels}</div>'
         f'<p class="meaning">{escape(plan.meaning)}</p></section>'
     )
+
+
+def _sample(role: str) -> str:
+    """What a line of this role looks like, for the legend."""
+    if role == "band":
+        return '<rect class="first band" width="30" height="10"/>'
+    return f'<polyline class="{role}" points="0,5 30,5"/>'
 
 
 def _methods(evaluation: Evaluation) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from radclear.evaluation.assessment import Evaluation
+from radclear.evaluation.bands import Band, CurveBands, curve_bands
 from radclear.evaluation.comparison import Comparison
 from radclear.evaluation.curves import (
     decision_curve,
@@ -28,7 +29,8 @@ class Line:
         role: `"first"` and `"second"` table, `"reference"` (dotted) or `"alternative"` (thin).
         x, y: points.
         low, high: ends of an interval at each point, None for lines without.
-        dots: whether the points are marked.
+        dots: whether the points are marked; they then stand for themselves, and so does their band.
+        band: bootstrap intervals, None for lines without.
     """
 
     role: str
@@ -37,6 +39,7 @@ class Line:
     low: np.ndarray | None = None
     high: np.ndarray | None = None
     dots: bool = False
+    band: Band | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class FigurePlan:
         title: for people.
         x_label, y_label: of the axes.
         meaning: how to read it.
-        legend: role → what it stands for.
+        legend: role → what it stands for; `"band"` is the shaded part.
         panels: one per class.
     """
 
@@ -81,29 +84,38 @@ class FigurePlan:
 def plan_figures(evaluation: Evaluation, comparison: Comparison | None = None) -> tuple[FigurePlan, ...]:
     """The four figures of an evaluation, with both tables in each where two are compared."""
     tables = [evaluation.table] if comparison is None else [comparison.first, comparison.second]
+    bands = [curve_bands(evaluation, table) for table in tables]
     roles = {role: table.name or role for role, table in zip(("first", "second"), tables, strict=False)}
+    level = f"{100 * evaluation.level:g} %"
+    band = {"band": f"{level} bootstrap interval"}
+    shaded = (
+        f" Shaded: at each point the {level} interval over the bootstrap resamples of patients that the "
+        "intervals of the tables are made from"
+    )
     texts = {
         "roc": (
             "ROC curves",
             "1 − specificity",
             "sensitivity",
-            "Further up and left is better; the dotted diagonal is chance.",
-            {"reference": "chance"},
+            f"Further up and left is better; the dotted diagonal is chance.{shaded}.",
+            {"reference": "chance", **band},
         ),
         "precision_recall": (
             "Precision and recall",
             "recall (sensitivity)",
             "precision",
-            "Further up and right is better; the dotted line is the prevalence, which chance would reach.",
-            {"reference": "prevalence"},
+            "Further up and right is better; the dotted line is the prevalence, which chance would reach."
+            f"{shaded}.",
+            {"reference": "prevalence", **band},
         ),
         "reliability": (
             "Reliability",
             "mean probability",
             "share of positives",
             f"On the dotted diagonal, probabilities mean what they say. {evaluation.settings.n_bins} bins of "
-            "equal width, empty ones left out; bars are 95 % Wilson intervals (studies as independent).",
-            {"reference": "perfect"},
+            "equal width, empty ones left out; thin bars are 95 % Wilson intervals (studies as independent)."
+            f"{shaded}; bins of only positives or only negatives have none.",
+            {"reference": "perfect", **band},
         ),
         "decision": (
             "Decision curves",
@@ -123,21 +135,30 @@ def plan_figures(evaluation: Evaluation, comparison: Comparison | None = None) -
             y_label=y_label,
             meaning=meaning,
             legend={**roles, **legend},
-            panels=tuple(_panel(name, c, tables, evaluation) for c in range(len(evaluation.table.classes))),
+            panels=tuple(
+                _panel(name, c, tables, bands, evaluation) for c in range(len(evaluation.table.classes))
+            ),
         )
         for name, (title, x_label, y_label, meaning, legend) in texts.items()
     )
 
 
-def _panel(figure: str, c: int, tables: list[PredictionTable], evaluation: Evaluation) -> Panel:
+def _panel(
+    figure: str,
+    c: int,
+    tables: list[PredictionTable],
+    bands: list[dict[str, CurveBands]],
+    evaluation: Evaluation,
+) -> Panel:
     name = evaluation.table.classes[c]
     counts = evaluation.counts[name]
     if counts.missing:
         return Panel(name, f"not defined: {counts.missing} of {counts.n_studies}", ())
     truth = evaluation.table.labels()[:, c]
     lines = []
-    for role, table in zip(("first", "second"), tables, strict=False):
-        lines += _curve_lines(figure, role, table.probabilities[:, c], truth, evaluation.settings.n_bins)
+    for role, table, band in zip(("first", "second"), tables, bands, strict=False):
+        scores = table.probabilities[:, c]
+        lines += _curve_lines(figure, role, scores, truth, band[name], evaluation.settings.n_bins)
     y_range = (0.0, 1.0)
     if figure == "decision":
         if len(tables) > 1:  # calling all is the same line for both
@@ -154,18 +175,21 @@ def _panel(figure: str, c: int, tables: list[PredictionTable], evaluation: Evalu
     return Panel(name, note, (reference, *lines), y_range)
 
 
-def _curve_lines(figure: str, role: str, scores: np.ndarray, truth: np.ndarray, n_bins: int) -> list[Line]:
+def _curve_lines(
+    figure: str, role: str, scores: np.ndarray, truth: np.ndarray, bands: CurveBands, n_bins: int
+) -> list[Line]:
     if figure == "roc":
         curve = roc_curve(scores, truth)
-        return [Line(role, *_thinned(curve.x, curve.y))]
+        return [Line(role, *_thinned(curve.x, curve.y), band=bands.roc)]
     if figure == "precision_recall":
         curve = precision_recall_curve(scores, truth)
         steps_x = np.repeat(curve.x, 2)[:-1]  # precision holds from the recall before up to its own
         steps_y = np.repeat(curve.y, 2)[1:]
-        return [Line(role, *_thinned(steps_x, steps_y))]
+        return [Line(role, *_thinned(steps_x, steps_y), band=bands.precision_recall)]
     if figure == "reliability":
         bins = reliability_curve(scores, truth, n_bins=n_bins)
-        return [Line(role, bins.predicted, bins.observed, bins.low, bins.high, dots=True)]
+        ends = (bins.low, bins.high)
+        return [Line(role, bins.predicted, bins.observed, *ends, dots=True, band=bands.reliability)]
     curve = decision_curve(scores, truth)
     return [Line("alternative", curve.threshold, curve.call_all), Line(role, curve.threshold, curve.model)]
 

@@ -35,6 +35,8 @@ def panel_svg(panel: Panel, plan: FigurePlan, *, panel_id: str) -> str:
             f'height="{_SIDE + 8}"/></clipPath><g clip-path="url(#{clip})">'
         )
         for line in panel.lines:
+            parts += _band(line, panel)
+        for line in panel.lines:
             parts += _line(line, panel)
         parts.append("</g>")
     return (
@@ -80,6 +82,27 @@ def _axes(panel: Panel, plan: FigurePlan) -> list[str]:
         f"{escape(plan.y_label)}</text>"
     )
     return parts
+
+
+def _band(line: Line, panel: Panel) -> list[str]:
+    """A filled area; for points that stand for themselves, as bins do, a broad bar each."""
+    if line.band is None:
+        return []
+    there = [
+        (_x(x), _y(low, panel), _y(high, panel))
+        for x, low, high in zip(line.band.x, line.band.low, line.band.high, strict=True)
+        if not np.isnan(low)
+    ]
+    if line.dots:
+        return [
+            f'<rect class="{line.role} band" x="{x - 3.5:.1f}" y="{high:.1f}" width="7" '
+            f'height="{low - high:.1f}"/>'
+            for x, low, high in there
+        ]
+    outline = [f"{x:.1f},{high:.1f}" for x, _, high in there] + [
+        f"{x:.1f},{low:.1f}" for x, low, _ in reversed(there)
+    ]
+    return [f'<polygon class="{line.role} band" points="{" ".join(outline)}"/>']
 
 
 def _line(line: Line, panel: Panel) -> list[str]:

@@ -68,9 +68,9 @@ class KNNProbe:
     """Handler of a `LeCLTrainer`: after every few epochs a k-NN probe, in `probe.csv` and the log.
 
     It asks whether a slice shows an annotated lesion or has no box at all, with equally many slices of both;
-    or for the label of the slice. Slices without an answer take no part. Neighbours are slices of other
-    patients by construction: the splits share none. Where there is nothing to ask, nothing is probed, and the
-    log says so.
+    or for the label of the slice. A slice is seen under all windows. Slices without an answer take no part.
+    Neighbours are slices of other patients by construction: the splits share none. Where there is nothing to
+    ask, nothing is probed, and the log says so.
 
     Attributes:
         asks: `"lesion"` or `"class"`.
@@ -96,7 +96,7 @@ class KNNProbe:
             every_epochs: between probes; 0 for none.
             max_slices: of each of the two, spread evenly.
             labels: `"lesion"`, `"class"`, or `"auto"`: lesion or not where both splits have slices of both.
-            batch_size: slices per forward pass.
+            batch_size: views per forward pass, one per slice and window.
 
         Raises:
             PretrainingError: `labels` is none of these.
@@ -175,10 +175,13 @@ class KNNProbe:
         return ProbeResult(float(sum(right) / asked), 1 / asked, asked, len(labels[1]))
 
     def _embed(self, engine: LeCLTrainer, data: SlicePairs, chosen: list[int]) -> Tensor:
+        """(n, W·d): the embeddings of a slice under all windows, each of length 1, one behind the other."""
         network, parts = engine.momentum_network, []
-        for first in range(0, len(chosen), self.batch_size):
-            views = torch.stack([data.whole_view(i) for i in chosen[first : first + self.batch_size]])
-            parts.append(network.embed(views.to(engine.state.device)).cpu())
+        slices_per_pass = max(1, self.batch_size // len(data.whole_views(chosen[0])))
+        for first in range(0, len(chosen), slices_per_pass):
+            views = torch.stack([data.whole_views(i) for i in chosen[first : first + slices_per_pass]])
+            embedded = network.embed(views.flatten(0, 1).to(engine.state.device)).cpu()
+            parts.append(F.normalize(embedded, dim=1).unflatten(0, views.shape[:2]).flatten(1))
         return torch.cat(parts)
 
 

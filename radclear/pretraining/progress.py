@@ -20,6 +20,7 @@ from radclear.pretraining.trainer import LeCLTrainer
 
 logger = logging.getLogger("radclear.training")
 FILE = "log.csv"
+_BAR = 20  # characters
 COLUMNS = (
     "step", "epoch", "loss", "learning_rate", "momentum", "gradient_norm", "feature_std", "alignment",
     "uniformity", "images_per_s", "data_wait_share",
@@ -150,12 +151,14 @@ class Progress:
 
 
 def line(row: Mapping[str, Any], engine: LeCLTrainer) -> str:
-    """One row in words."""
+    """One row in words, with a bar of how far the run is."""
     total = engine.schedules.total_steps
+    share = row["step"] / total
+    bar = "#" * round(_BAR * share)
     left = (total - row["step"]) * engine.schedules.batch / max(row["images_per_s"], 1e-9)
     return (
-        f"epoch {row['epoch']}/{engine.state.max_epochs} step {row['step']}/{total} "
-        f"({100 * row['step'] / total:.0f} %) loss {row['loss']:.4f} lr {row['learning_rate']:.2e} "
+        f"epoch {row['epoch']}/{engine.state.max_epochs} [{bar:-<{_BAR}}] step "
+        f"{row['step']}/{total} ({100 * share:.0f} %) loss {row['loss']:.4f} lr {row['learning_rate']:.2e} "
         f"momentum {row['momentum']:.4f} | {row['images_per_s']:.1f} images/s, waiting for data "
         f"{100 * row['data_wait_share']:.0f} %, {left / 60:.0f} min left | std {row['feature_std']:.3f} "
         f"alignment {row['alignment']:.3f} uniformity {row['uniformity']:.3f}"

@@ -98,7 +98,16 @@ class SlicePairs(Dataset):
             "lesion_class": torch.tensor(self._class_code.get(row.lesion_class, -1)),
         }
 
-    def whole_view(self, index: int) -> Tensor:
-        """(1, S, S) uint8: the whole slice under the first window, unchanged; for the probe."""
+    def whole_views(self, index: int) -> Tensor:
+        """(W, 1, S, S) uint8: the whole slice under each window, unchanged; for the probe.
+
+        An image without HU looks the same under all of them.
+        """
         pixels, spacing = self.pixels(index)
-        return self.views.whole(pixels, spacing_mm=spacing, has_hu=self.rows[index].has_hu)
+        has_hu = self.rows[index].has_hu
+        return torch.stack(
+            [
+                self.views.whole(pixels, spacing_mm=spacing, has_hu=has_hu, window=window)
+                for window in range(len(self.views.windows))
+            ]
+        )

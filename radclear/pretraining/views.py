@@ -100,12 +100,17 @@ class SliceViews:
         return views[0], views[1]
 
     def whole(
-        self, hu: Tensor, *, spacing_mm: tuple[float, float] = (1.0, 1.0), has_hu: bool = True
+        self,
+        hu: Tensor,
+        *,
+        spacing_mm: tuple[float, float] = (1.0, 1.0),
+        has_hu: bool = True,
+        window: int = 0,
     ) -> Tensor:
-        """(1, S, S) uint8: the whole slice under the first window, unchanged."""
-        window = self.windows[0] if has_hu else GREY
+        """(1, S, S) uint8: the whole slice under one of the windows, unchanged."""
+        chosen = self.windows[window] if has_hu else GREY
         no_draws = torch.Generator()
-        return self._view(hu, None, window, UNCHANGED, no_draws, spacing_mm, has_hu)
+        return self._view(hu, None, chosen, UNCHANGED, no_draws, spacing_mm, has_hu)
 
     def _view(
         self,

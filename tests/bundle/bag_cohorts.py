@@ -16,7 +16,10 @@ DEPTH = 6
 
 
 def write_cohort(folder: Path, backbone_folder: Path, *, n_studies: int = 40, per_patient: int = 1) -> Path:
-    """Bags in which one slice carries the diseases' marks, and all slices the stage's; three splits."""
+    """Bags in which one slice carries the diseases' marks, and all slices the stage's; three splits.
+
+    The box table has a row per disease at the marked slice, and one of a kind that other tasks ask for.
+    """
     backbone = load_backbone_bundle(backbone_folder)
     store = EmbeddingStore(folder / "embeddings")
     generator = np.random.default_rng(0)
@@ -28,7 +31,8 @@ def write_cohort(folder: Path, backbone_folder: Path, *, n_studies: int = 40, pe
         diseases = generator.integers(0, 2, len(DISEASE_CLASSES))
         stage = int(generator.integers(len(STAGE_CLASSES)))
         marked = int(generator.integers(depth))
-        feats[:, 10] += 2.0 * stage
+        feats[:, 10] += 2.0 * stage  # for models of ordered classes, the next for any
+        feats[:, 11 + stage] += 4
         for window in range(2):
             feats[2 * marked + window, : len(diseases)] += 12 * diseases
         attributes = {
@@ -46,8 +50,10 @@ def write_cohort(folder: Path, backbone_folder: Path, *, n_studies: int = 40, pe
         labels = {f"disease_{c}": int(v) for c, v in zip(DISEASE_CLASSES, diseases, strict=True)}
         who = {"study": name, "patient": patient, "split": split}
         rows.append({**who, **labels, "stage": STAGE_CLASSES[stage]})
+        for disease in np.flatnonzero(diseases):
+            boxes.append({"study": name, "slice": marked, "kind": DISEASE_CLASSES[disease]})
         if diseases.any():
-            boxes.append({"study": name, "slice": marked, "kind": "nodule"})
+            boxes.append({"study": name, "slice": DEPTH + 1, "kind": "primary"})
     write_rows(folder / "labels.csv", rows)
     write_rows(folder / "boxes.csv", boxes)
     return folder

@@ -152,7 +152,7 @@ def test_second_run_does_nothing_but_the_broken_study(own_answers, studies, head
 def test_studies_are_done_again_when_something_changed(
     change, n_again, own_answers, answered, studies, heads, tmp_path, monkeypatch
 ):
-    import radclear.bundle.predict as predict
+    import radclear.bundle.predict_many as predict
 
     def asked(*args, **kwargs):
         raise RuntimeError("asked again")

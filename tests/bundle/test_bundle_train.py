@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from bag_cohorts import DEPTH, read_rows, write_cohort, write_rows
 from bundle_fixtures import HEADS, run_config
 from sklearn.metrics import roc_auc_score
 from torch import nn
@@ -17,62 +18,21 @@ from torch import nn
 from radclear.bundle import (
     BestWeights,
     BundleError,
-    load_backbone_bundle,
     load_head,
     read_metadata,
     seed_weights,
 )
+from radclear.bundle.boxes import read_boxes
 from radclear.bundle.calibration import fit_temperature, operating_points
-from radclear.bundle.evaluation import read_boxes
-from radclear.cohort import EmbeddingStore, instance_coords
+from radclear.cohort import EmbeddingStore
 from radclear.ct import study_key
-from radclear.phantom import DISEASE_CLASSES, STAGE_CLASSES
-
-DEPTH = 6
-
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
 
 
 @pytest.fixture(scope="module")
 def cohort(bundles, tmp_path_factory):
-    """Forty bags in which one annotated slice carries the diseases' marks, and all slices the stage's."""
-    folder = tmp_path_factory.mktemp("cohort")
-    backbone = load_backbone_bundle(bundles / "lecl_gated_cnn")
-    store = EmbeddingStore(folder / "embeddings")
-    generator = np.random.default_rng(0)
-    rows, boxes = [], []
-    for number in range(40):
-        name = f"study-{number:02d}"
-        feats = generator.normal(size=(2 * DEPTH, backbone.embedding_dim)).astype(np.float32)
-        diseases = generator.integers(0, 2, len(DISEASE_CLASSES))
-        stage = int(generator.integers(len(STAGE_CLASSES)))
-        marked = int(generator.integers(DEPTH))
-        feats[:, 10 + stage] += 4
-        for window in range(2):
-            feats[2 * marked + window, : len(diseases)] += 12 * diseases
-        attributes = {
-            "encoder": backbone.backbone.name,
-            "weight_sha256": backbone.weights_sha256,
-            "precision": "float32",
-            "windows": backbone.windows,
-            "image_size": backbone.image_size,
-            "series_hash": name,
-            "fingerprint": name,
-        }
-        store.write(study_key(name), feats, instance_coords(np.arange(DEPTH) * 5.0, 2), attributes)
-        split = "train" if number < 24 else "val" if number < 32 else "test"
-        labels = {f"disease_{c}": int(v) for c, v in zip(DISEASE_CLASSES, diseases, strict=True)}
-        rows.append({"study": name, "patient": name, "split": split, **labels, "stage": STAGE_CLASSES[stage]})
-        if diseases.any():
-            boxes.append({"study": name, "slice": marked, "kind": "nodule"})
-            boxes.append({"study": name, "slice": DEPTH + 1, "kind": "primary"})  # of the other tasks
-    for file, table in (("labels.csv", rows), ("boxes.csv", boxes)):
-        with (folder / file).open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, list(table[0]))
-            writer.writeheader()
-            writer.writerows(table)
-    return folder
+    return write_cohort(tmp_path_factory.mktemp("cohort"), bundles / "lecl_gated_cnn")
 
 
 @pytest.mark.parametrize("name", HEADS[1:])
@@ -98,6 +58,7 @@ def test_training_then_evaluation(name, bundles, cohort, tmp_path, clean_process
 
     entry = read_metadata(trained)["radclear"]["weights"]["model.pt"]
     assert entry["demonstration"] is True and entry["n_studies"] == {"train": 24, "validation": 8}
+    assert entry["excluded"] == {}
     assert entry["backbone"]["name"] == "lecl_gated_cnn" and entry["temperature"] > 0
     history = json.loads((trained / "models" / "model_training.json").read_text())
     losses = [step["validation_loss"] for step in history]
@@ -115,7 +76,8 @@ def test_training_then_evaluation(name, bundles, cohort, tmp_path, clean_process
     metrics = json.loads((tmp_path / "out" / f"{head.task}_metrics.json").read_text())
     with (tmp_path / "out" / f"{head.task}_predictions.csv").open() as file:
         predictions = list(csv.DictReader(file))
-    assert len(predictions) == metrics["n_studies"] == 8
+    assert len(predictions) == metrics["n_studies"] == metrics["n_patients"] == 8
+    assert metrics["prevalence"] == {name: n / 8 for name, n in metrics["n_positive"].items()}
     first = head.classes[0]
     truth = [
         row[f"label_{first}"] == "1"
@@ -136,6 +98,27 @@ def test_training_then_evaluation(name, bundles, cohort, tmp_path, clean_process
         expected = head.probabilities(head.aggregator.eval()(feats.unsqueeze(0), None))[0]
     found = [float(predictions[0][f"probability_{name}"]) for name in head.classes]
     assert found == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_rows_that_take_no_part_are_in_the_record(bundles, cohort, tmp_path, clean_process):
+    rows = read_rows(cohort / "labels.csv")
+    rows[0]["disease_nodule"] = rows[1]["disease_nodule"] = ""
+    rows[2]["study"] = "elsewhere"
+    write_rows(tmp_path / "labels.csv", rows)
+    _, code = run_config(
+        bundles / HEADS[1] / "configs" / "train.json",
+        workflow_type="train",
+        embeddings=cohort / "embeddings",
+        labels=tmp_path / "labels.csv",
+        output_bundle=tmp_path / "trained",
+        device="cpu",
+        max_epochs=1,
+    )
+    assert code == 0
+    entry = read_metadata(tmp_path / "trained")["radclear"]["weights"]["model.pt"]
+    reason = "no embeddings in the embeddings folder; make them with: radclear embed"
+    assert entry["excluded"] == {"no label in disease_nodule": 2, reason: 1}
+    assert entry["n_studies"] == {"train": 21, "validation": 8}
 
 
 @pytest.mark.parametrize("config", ["train", "evaluate"])
@@ -215,16 +198,17 @@ def test_what_cannot_start_ends_with_one_sentence_and_code_2(
             "columns study, index, kind; a box table has",
         ),
         (("study-", "other-"), "line 2: study 'other-"),
-        ((",primary", ".5,primary"), f"line 3: slice is '{DEPTH + 1}.5'; expected a whole number from 0"),
-        ((f",{DEPTH + 1},", ",,"), "line 3: slice is ''; expected a whole number"),
-        ((f",{DEPTH + 1},", ",-1,"), "line 3: slice is '-1'; expected a whole number"),
-        ((f",{DEPTH + 1},primary", ""), "line 3: slice is ''; expected a whole number"),
+        ((",primary", ".5,primary"), f"line N: slice is '{DEPTH + 1}.5'; expected a whole number from 0"),
+        ((f",{DEPTH + 1},primary", ",,primary"), "line N: slice is ''; expected a whole number"),
+        ((f",{DEPTH + 1},primary", ",-1,primary"), "line N: slice is '-1'; expected a whole number"),
+        ((f",{DEPTH + 1},primary", ""), "line N: slice is ''; expected a whole number"),
     ],
 )
 def test_a_bad_box_table_ends_with_one_sentence_and_code_2(
     change, found, bundles, cohort, tmp_path, capsys, clean_process
 ):
     boxes = tmp_path / "boxes.csv"
+    first = next(n for n, row in enumerate(read_rows(cohort / "boxes.csv"), 2) if row["kind"] == "primary")
     if change:
         boxes.write_text((cohort / "boxes.csv").read_text().replace(*change))
     _, code = run_config(
@@ -237,7 +221,8 @@ def test_a_bad_box_table_ends_with_one_sentence_and_code_2(
     )
     said = capsys.readouterr().err
     assert code == 2, said
-    assert found in said and said.count("error: ") == 1 and "Traceback" not in said
+    assert found.replace("line N", f"line {first}") in said
+    assert said.count("error: ") == 1 and "Traceback" not in said
     assert not (tmp_path / "out").exists()
 
 

@@ -31,6 +31,8 @@ def table(path, *, seed=0, classes=DISEASE_CLASSES, kind="multilabel", n=60, lab
         labels=truth if labels else None,
         kind=kind,
         classes=classes,
+        key_slices=[[3, 1, 2, 4, 5]] * n,
+        n_slices=[12] * n,
     )
 
 
@@ -54,6 +56,16 @@ def test_a_table_in_files_out(tmp_path, capsys):
     assert document["method"]["n_resamples"] == 50 and document["method"]["seed"] == 7
     assert list(document["classes"]) == list(DISEASE_CLASSES)
     assert "<h1>Lung disease</h1>" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_hits_say_of_how_many_studies_and_patients(tmp_path, capsys):
+    (tmp_path / "boxes.csv").write_text("study,slice,kind\ns0,3,nodule\ns1,2,nodule\ns2,9,nodule\n")
+    path = table(tmp_path / "p.csv")
+    assert evaluate(path, "--output", tmp_path / "out", "--boxes", tmp_path / "boxes.csv") == 0
+    shown = capsys.readouterr().out
+    who = "of 3 studies of 2 patients with annotated slices (5 % of the studies)"
+    for line in (f"hit@1: 1 {who}", f"hit@3: 2 {who}", f"hit@5: 2 {who}"):
+        assert line in shown
 
 
 def test_compare_and_options(tmp_path, capsys):

@@ -54,6 +54,13 @@ def test_more_copies_of_the_same_patients_do_not_narrow_intervals():
     assert np.diff(naive.interval) < 0.85 * np.diff(once.interval)
 
 
+def test_few_resamples_are_said():
+    assert any(
+        "from 1999 bootstrap resamples" in w for w in evaluate(ordinal_table(), n_resamples=1999).warnings
+    )
+    assert not any("resamples" in w for w in evaluate(ordinal_table(), n_resamples=2000).warnings)
+
+
 def test_seed_and_resamples():
     table = multilabel_table()
     first, again, other = (evaluate(table, n_resamples=100, seed=s).estimates for s in (1, 1, 2))

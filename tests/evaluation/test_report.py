@@ -6,6 +6,7 @@ import re
 import struct
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib import resources
 
 import pytest
 from made_tables import multilabel_table, ordinal_table
@@ -135,6 +136,14 @@ def test_page_is_whole_and_stands_alone(run):
         and "no positive study" in page
         and not re.search(r"\bnan\b", page, re.IGNORECASE)
     )
+
+
+def test_both_pages_have_one_set_of_colours():
+    """Those of results, as variables; the rules of this page name none of their own."""
+    rules = (resources.files("radclear.evaluation") / "templates" / "evaluation.css").read_text()
+    shared = (resources.files("radclear.results") / "templates" / "style.css").read_text()
+    assert not re.search(r"#[0-9a-fA-F]{3,8}\b|rgba?\(|hsla?\(", rules)
+    assert set(re.findall(r"var\((--[a-z-]+)\)", rules)) <= set(re.findall(r"(--[a-z-]+):", shared))
 
 
 def test_every_table_says_patients_studies_and_prevalence(run):

@@ -28,7 +28,7 @@ from radclear.pretraining import (
 )
 from radclear.pretraining.errors import PretrainingError
 from radclear.pretraining.probe import knn
-from radclear.pretraining.progress import COLUMNS, TableLog
+from radclear.pretraining.progress import COLUMNS, TableLog, line
 from radclear.pretraining.run_state import random_state, set_random_state
 from radclear.pretraining.slice_rows import SliceRow
 
@@ -64,7 +64,9 @@ class Killed(Exception):
     pass
 
 
-def run(folder, *, stop_after=None, resume=False, settings=None, max_epochs=3, prepare=None):
+def run(
+    folder, *, stop_after=None, resume=False, settings=None, max_epochs=3, prepare=None, tensorboard=False
+):
     """Three epochs of three steps of two micro-batches; a checkpoint every two steps."""
     torch.manual_seed(7)
     network = MomentumNetwork(
@@ -82,7 +84,7 @@ def run(folder, *, stop_after=None, resume=False, settings=None, max_epochs=3, p
         Schedules(learning_rate=0.5, batch=8, total_steps=3 * max_epochs, warm_up_steps=2),
         inferer=SimpleInferer(),
         accumulation=2,
-        train_handlers=[Progress(folder, every_steps=4), checkpoints],
+        train_handlers=[Progress(folder, every_steps=4, tensorboard=tensorboard), checkpoints],
     )
     checkpoints.resume(trainer, resume=resume)
     if prepare:
@@ -250,6 +252,17 @@ def test_the_table_has_every_step_and_figure(whole):
     assert all(0 <= float(r["data_wait_share"]) <= 1 and float(r["images_per_s"]) > 0 for r in rows)
 
 
+def test_lines_show_how_far_the_run_is(whole):
+    _, trainer = whole
+    row = dict.fromkeys(COLUMNS, 1.0) | {"step": 3, "epoch": 1}
+    text = line(row, trainer)
+    assert (
+        "[#######-------------] step 3/9 (33 %)" in text and "loss 1.0000 lr 1.00e+00 momentum 1.0000" in text
+    )
+    assert "[--------------------]" in line({**row, "step": 0}, trainer)
+    assert "[####################]" in line({**row, "step": 9}, trainer)
+
+
 def test_a_torn_row_is_dropped(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("step,loss\n1,0.5\n2,0.4\n3,")
@@ -263,6 +276,26 @@ def test_each_collapse_is_named_once(tmp_path, caplog):
     for deviation in (0.5, 0.01, 0.005, float("nan"), 0.6, 0.001):
         progress._warn(deviation)
     assert caplog.text.count("has collapsed") == 2
+
+
+def test_tensorboard_holds_every_figure_of_the_table_once(tmp_path):
+    """Read back with TensorBoard's reader, after a run that was stopped behind a checkpoint and resumed."""
+    pytest.importorskip(
+        "tensorboard", reason="tensorboard is not installed; it is needed to write event files"
+    )
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with pytest.raises(Killed):
+        run(tmp_path, stop_after=5, tensorboard=True)
+    run(tmp_path, resume=True, tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    with (tmp_path / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 9 and sorted(events.Tags()["scalars"]) == sorted(COLUMNS[2:])
+    for name in COLUMNS[2:]:
+        found = events.Scalars(name)
+        assert [event.step for event in found] == [int(row["step"]) for row in rows]
+        assert [event.value for event in found] == pytest.approx([float(row[name]) for row in rows], rel=1e-6)
 
 
 def test_tensorboard_that_is_missing_is_named(tmp_path, monkeypatch):
@@ -288,13 +321,14 @@ def rows_of(split, n_lesion, n_disease, n_none, label=""):
 
 
 class Rows:
-    """Slices whose view is bright where there is a lesion."""
+    """Slices whose view is bright where there is a lesion, under those windows that show it."""
 
-    def __init__(self, rows):
-        self.rows = rows
+    def __init__(self, rows, shown=(True,)):
+        self.rows, self.shown = rows, shown
 
-    def whole_view(self, index):
-        return torch.tensor([1.0, -1.0] if self.rows[index].lesion_or_not == "lesion" else [-1.0, 1.0])
+    def whole_views(self, index):
+        bright = 1.0 if self.rows[index].lesion_or_not == "lesion" else -1.0
+        return torch.tensor([[bright, -bright] if shows else [3.0, 3.0] for shows in self.shown])
 
 
 class AsItIs:
@@ -320,6 +354,18 @@ def test_the_probe_asks_for_lesion_or_none_and_leaves_out_signs_of_lung_disease(
         assert found.count("lesion") == found.count("none") == each == len(found) / 2
     few = KNNProbe(tmp_path, train=train, validation=asked, max_slices=8)
     assert len(few._bank) == len(few._asked) == 8
+
+
+@pytest.mark.parametrize("shown", [(False, True), (True, False), (False, False, True), (True, True)])
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_the_probe_sees_all_windows(shown, batch_size, tmp_path):
+    """A lesion that only one window shows is found, whichever that is, and though others are brighter."""
+    train, asked = (Rows(rows_of(split, 30, 0, 30), shown) for split in ("train", "val"))
+    probe = KNNProbe(tmp_path, train=train, validation=asked, batch_size=batch_size)
+    assert probe.result(AsItIs()) == (1.0, 0.5, 2, 60)
+    blind = Rows(asked.rows, [False] * len(shown))
+    probe = KNNProbe(tmp_path, train=Rows(train.rows, blind.shown), validation=blind)
+    assert probe.result(AsItIs()).balanced_accuracy == 0.5
 
 
 def test_the_probe_asks_for_labels_where_no_slice_has_a_box(tmp_path):

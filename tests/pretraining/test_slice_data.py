@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from radclear.ct import find_studies, read_study
+from radclear.ct import DEFAULT_WINDOWS, find_studies, read_study, slice_stack
 from radclear.phantom import write_cohort
 from radclear.pretraining import EpochBatches, RunData, SlicePairs, SliceViews, collate
 from radclear.pretraining.decoded_series import DecodedSeries
@@ -137,6 +137,20 @@ def test_a_phantom_cohort_with_its_boxes(cohort, series):
     first = boxes.iloc[0]
     row = next(r for r in rows if (r.study, r.slice_index) == (first.study, first.slice))
     assert (first.x1, first.y1, first.x2, first.y2) in row.boxes
+
+
+def test_the_probe_sees_what_the_embeddings_see(cohort, series):
+    """All windows of a slice, as the reader and the windows of a bundle make them."""
+    rows = read_slices(cohort, series=series)
+    pairs = SlicePairs(rows, series=series, views=SliceViews(image_size=32))
+    index = next(i for i, row in enumerate(rows) if row.slice_index == 9)
+    stack = slice_stack(read_study(cohort / "studies" / rows[index].study), windows=DEFAULT_WINDOWS, size=32)[
+        :, 9
+    ]
+    found = pairs.whole_views(index)
+    assert found.shape == (2, 1, 32, 32) and not torch.equal(found[0], found[1])
+    difference = (found[:, 0].int() - torch.as_tensor(stack).int()).abs()
+    assert difference.max() <= 1  # greys are rounded before the resize there, after it here
 
 
 def test_decoded_slices_are_those_of_the_reader(cohort, series, monkeypatch):
