@@ -14,7 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from radclear.backbones.scan.compiler import CompileError, cached_library, compile_library, find_compiler
+from radclear.backbones.scan.compiler import (
+    NO_COMPILER,
+    CompileError,
+    cached_library,
+    find_compiler,
+    load_library,
+)
 from radclear.backbones.scan.errors import ScanUnavailableError
 from radclear.backbones.scan.orders import n_chunks
 
@@ -46,7 +52,7 @@ def probe(device_type: str) -> None:
         raise ScanUnavailableError(f"{SOURCE} is missing from the installation")
     compiler = find_compiler()
     if compiler is None and cached_library(SOURCE, None) is None:
-        raise ScanUnavailableError("no C++ compiler found on PATH or in $CXX: install g++ or clang")
+        raise ScanUnavailableError(NO_COMPILER)
 
 
 def prepare(device_type: str) -> None:
@@ -67,15 +73,7 @@ def prepare(device_type: str) -> None:
 
 
 def _load() -> ctypes.CDLL:
-    compiler = find_compiler()
-    path = cached_library(SOURCE, compiler)
-    if path is not None:
-        try:
-            return _open(path)
-        except OSError:
-            if compiler is None:
-                raise
-    return _open(compile_library(SOURCE, compiler))  # not in the cache, or damaged there
+    return load_library(SOURCE, _open)
 
 
 def _open(path: Path) -> ctypes.CDLL:
