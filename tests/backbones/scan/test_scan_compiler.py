@@ -64,6 +64,18 @@ def test_second_use_does_not_compile(cache, tiny, monkeypatch):
 
 
 @needs_compiler
+def test_a_changed_header_compiles_again(cache, tiny):
+    header = tiny.with_name("number.h")
+    header.write_text("#define NUMBER 42\n")
+    tiny.write_text('#include "number.h"\nextern "C" int answer() { return NUMBER; }\n')
+    path = compiler.compile_library(tiny, compiler.find_compiler())
+    assert ctypes.CDLL(str(path)).answer() == 42
+    header.write_text("#define NUMBER 43\n")
+    assert compiler.cached_library(tiny, compiler.find_compiler()) is None
+    assert compiler.load_library(tiny, lambda path: ctypes.CDLL(str(path))).answer() == 43
+
+
+@needs_compiler
 @pytest.mark.parametrize("missing", (("-fopenmp",), ("-march=native",), ("-fopenmp", "-march=native")))
 def test_flags_that_a_compiler_refuses_are_dropped(cache, tiny, tmp_path, missing, caplog):
     picky = tmp_path / "picky"
