@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from radclear.backbones.errors import EmbeddingError, EmbeddingMemoryError
+from radclear.backbones.linear import keep_casts
 from radclear.backbones.precision import autocast, resolve_precision
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def embed_slices(
     embeddings = torch.empty(count, backbone.embedding_dim)
     backbone.to(device)
     done = 0
-    with _evaluating(backbone), torch.inference_mode(), autocast(device, dtype):
+    with _evaluating(backbone), torch.inference_mode(), autocast(device, dtype), keep_casts():
         while done < count:
             instance = torch.arange(done, min(done + batch_size, count), device=slices.device)
             chunk = ordered[instance // windows, instance % windows]

@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from radclear.backbones import rows
 from radclear.backbones.channels_last import ChannelsLastConv2d
+from radclear.backbones.linear import Linear
 
 EXPANSION = 8 / 3
 KERNEL = 7
@@ -71,16 +73,14 @@ class GatedConvBlock(nn.Module):
         self.dim = dim
         self.hidden = int(EXPANSION * dim)
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.fc1 = nn.Linear(dim, 2 * self.hidden)
+        self.fc1 = Linear(dim, 2 * self.hidden)
         self.conv = ChannelsLastConv2d(dim, dim, KERNEL, padding=KERNEL // 2, groups=dim)
-        self.fc2 = nn.Linear(self.hidden, dim)
+        self.fc2 = Linear(self.hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, plain, local = self.fc1(self.norm(x)).split(
-            [self.hidden, self.hidden - self.dim, self.dim], dim=-1
-        )
-        value = torch.cat([plain, self.conv(local)], dim=-1)
-        return x + self.fc2(F.gelu(gate) * value)
+        mixed = self.fc1(self.norm(x))
+        local = self.conv(mixed[..., -self.dim :])
+        return x + self.fc2(rows.gate(mixed, local))
 
 
 class GatedCNN(nn.Module):

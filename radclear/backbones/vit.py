@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from radclear.backbones import rows
+from radclear.backbones.linear import Linear, linear
 from radclear.backbones.mlp import Mlp
 
 HEADS = 12
@@ -94,7 +96,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     at a few hundred tokens, and the embeddings are hardly closer to those in float32.
     """
     if q.device.type == "cpu" and q.dtype != torch.float32 and q.dtype != torch.float64:
-        weights = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-2, -1)).softmax(-1)
+        weights = rows.softmax(torch.matmul(q, k.transpose(-2, -1)), q.shape[-1] ** -0.5)
         return torch.matmul(weights, v)
     return F.scaled_dot_product_attention(q, k, v)
 
@@ -105,16 +107,16 @@ class Attention(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.heads = HEADS
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor, first_only: bool = False) -> Tensor:
         batch, tokens, dim = x.shape
         width = dim // self.heads
         if first_only:
             weight, bias = self.qkv.weight, self.qkv.bias
-            q = F.linear(x[:, :1], weight[:dim], bias[:dim]).view(batch, 1, self.heads, width).transpose(1, 2)
-            kv = F.linear(x, weight[dim:], bias[dim:]).view(batch, tokens, 2, self.heads, width)
+            q = linear(x[:, :1], weight[:dim], bias[:dim]).view(batch, 1, self.heads, width).transpose(1, 2)
+            kv = linear(x, weight[dim:], bias[dim:]).view(batch, tokens, 2, self.heads, width)
             k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
         else:
             qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width)

@@ -16,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from radclear.backbones import rows
 from radclear.backbones.channels_last import ChannelsLastConv2d
+from radclear.backbones.linear import Linear, linear
 from radclear.backbones.mlp import Mlp
 from radclear.backbones.scan import selective_scan_2d, selective_scan_2d_torch
 
@@ -81,7 +83,7 @@ class PatchMerging(nn.Module):
 
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__()
-        self.reduction = nn.Linear(4 * dim_in, dim_out, bias=False)
+        self.reduction = Linear(4 * dim_in, dim_out, bias=False)
         self.norm = nn.LayerNorm(4 * dim_in)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -151,7 +153,7 @@ class SS2D(nn.Module):
         inner = round(config.ssm_ratio * dim)
         self.inner, self.rank, self.orders, self.gated = inner, math.ceil(dim / 16), ORDERS, config.gated
         rows = self.rank + 2 * config.d_state
-        self.in_proj = nn.Linear(dim, 2 * inner if config.gated else inner, bias=False)
+        self.in_proj = Linear(dim, 2 * inner if config.gated else inner, bias=False)
         self.conv2d = ChannelsLastConv2d(inner, inner, 3, padding=1, groups=inner, bias=config.conv_bias)
         self.x_proj_weight = nn.Parameter(torch.empty(ORDERS, rows, inner))
         self.dt_projs_weight = nn.Parameter(torch.empty(ORDERS, inner, self.rank))
@@ -159,7 +161,7 @@ class SS2D(nn.Module):
         self.A_logs = nn.Parameter(torch.empty(ORDERS * inner, config.d_state))
         self.Ds = nn.Parameter(torch.ones(ORDERS * inner))
         self.out_norm = nn.LayerNorm(inner)
-        self.out_proj = nn.Linear(inner, dim, bias=False)
+        self.out_proj = Linear(inner, dim, bias=False)
         self._initialize()
 
     @torch.no_grad()
@@ -176,18 +178,22 @@ class SS2D(nn.Module):
         batch, height, width, _ = x.shape
         length, inner = height * width, self.inner
         projected = self.in_proj(x)
-        gate = F.silu(projected[..., inner:]) if self.gated else projected
         x = F.silu(self.conv2d(projected[..., :inner])).reshape(batch, length, inner)
 
         # The projection is pointwise: one product serves all four orders, before any of them is walked.
-        bc = F.linear(x, self.x_proj_weight.flatten(0, 1)).view(batch, length, self.orders, -1)
+        bc = linear(x, self.x_proj_weight, None).view(batch, length, self.orders, -1)
         dts = step_sizes(bc[..., : self.rank], self.dt_projs_weight)
         A = -torch.exp(self.A_logs.float()).view(self.orders, inner, -1)
         D = self.Ds.float().view(self.orders, inner)
         y = scan(x, dts, bc[..., self.rank :], A, D, self.dt_projs_bias.float(), height, width)
 
-        y = self.out_norm(y).to(x.dtype).view(batch, height, width, inner)
-        return self.out_proj(y * gate if self.gated else y)
+        y = y.view(batch, height, width, inner)
+        if self.gated:
+            norm = self.out_norm
+            return self.out_proj(
+                rows.norm_and_gate(y, norm.weight, norm.bias, norm.eps, projected[..., inner:])
+            )
+        return self.out_proj(self.out_norm(y).to(x.dtype))
 
 
 class VSSBlock(nn.Module):

@@ -21,7 +21,8 @@ LARGE_FILE_BYTES = 25_000_000  # the zoo keeps larger files elsewhere and lists 
 LARGE_FILES = "large_files.yml"
 _TIME = (1980, 1, 1, 0, 0, 0)
 _BUNDLE_SUFFIXES = {".json", ".md", ".txt", ".conf", ".pt", ".ts", ".yml", ".yaml", ".png"}
-_LIBRARY_SUFFIXES = {".py", ".json", ".c", ".cpp", ".cu", ".html", ".css", ".js", ".svg", ".txt", ".typed"}
+_CODE_SUFFIXES = {".py", ".c", ".cpp", ".h", ".cu"}
+_LIBRARY_SUFFIXES = _CODE_SUFFIXES | {".json", ".html", ".css", ".js", ".svg", ".txt", ".typed"}
 
 
 def pack_bundle(

@@ -191,6 +191,8 @@ def test_packing_twice_gives_the_same_bytes(bundles, tmp_path):
             "LICENSE",
             "models/model.pt",
             "radclear/__init__.py",
+            "radclear/backbones/scan/ss2d_scan.cpp",
+            "radclear/backbones/scan/vectors.h",
             "backbones/lecl_gated_cnn/models/model.pt",
         ):
             assert f"{HEAD}/{needed}" in names

@@ -39,6 +39,8 @@ def selective_scan_2d(
 ) -> Tensor:
     """Scan an image in four orders and sum the results at each pixel; float32 whatever the input.
 
+    bfloat16 x, dts and bc are read as they are where no gradient is wanted and the tier can; else copied.
+
     Args:
         x: (B, L, C) input, channels last, pixels row by row.
         dts: (4, B, L, C) time steps of each order before bias and softplus.
@@ -57,8 +59,10 @@ def selective_scan_2d(
         ScanUnavailableError: RADCLEAR_SCAN forces a tier that cannot run here.
     """
     _check_shapes(x, dts, bc, A, D, bias, height, width)
-    tensors = (x.float(), dts.float(), bc.float(), A.float(), D.float(), bias.float())
-    keep_states = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    keep_states = torch.is_grad_enabled() and any(t.requires_grad for t in (x, dts, bc, A, D, bias))
+    if keep_states or not _read_as_is(x, dts, bc):
+        x, dts, bc = x.float(), dts.float(), bc.float()
+    tensors = (x, dts, bc, A.float(), D.float(), bias.float())
     if keep_states and not torch.compiler.is_compiling():
         keep_states = dispatch.choose(x.device.type).KEEPS_STATES
     return scan_forward(*tensors, height, width, keep_states)[0]
@@ -90,6 +94,13 @@ def selective_scan_2d_torch(
         False,
     )
     return y
+
+
+def _read_as_is(x: Tensor, dts: Tensor, bc: Tensor) -> bool:
+    """Whether the tier takes these tensors, of one type other than float32, without a copy."""
+    if x.dtype == torch.float32 or not x.dtype == dts.dtype == bc.dtype or torch.compiler.is_compiling():
+        return False
+    return x.dtype in getattr(dispatch.choose(x.device.type), "FORWARD_TYPES", ())
 
 
 def _check_shapes(

@@ -14,11 +14,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from radclear.backbones.scan.compiler import CompileError, cached_library, compile_library, find_compiler
+from radclear.backbones.scan.compiler import (
+    NO_COMPILER,
+    CompileError,
+    cached_library,
+    find_compiler,
+    load_library,
+)
 from radclear.backbones.scan.errors import ScanUnavailableError
 from radclear.backbones.scan.orders import n_chunks
 
 KEEPS_STATES = True
+FORWARD_TYPES = (torch.float32, torch.bfloat16)  # of x, dts and bc
 MAX_STATES = 256  # the same number stands in ss2d_scan.cpp
 SOURCE = Path(__file__).with_name("ss2d_scan.cpp")
 
@@ -45,7 +52,7 @@ def probe(device_type: str) -> None:
         raise ScanUnavailableError(f"{SOURCE} is missing from the installation")
     compiler = find_compiler()
     if compiler is None and cached_library(SOURCE, None) is None:
-        raise ScanUnavailableError("no C++ compiler found on PATH or in $CXX: install g++ or clang")
+        raise ScanUnavailableError(NO_COMPILER)
 
 
 def prepare(device_type: str) -> None:
@@ -66,20 +73,12 @@ def prepare(device_type: str) -> None:
 
 
 def _load() -> ctypes.CDLL:
-    compiler = find_compiler()
-    path = cached_library(SOURCE, compiler)
-    if path is not None:
-        try:
-            return _open(path)
-        except OSError:
-            if compiler is None:
-                raise
-    return _open(compile_library(SOURCE, compiler))  # not in the cache, or damaged there
+    return load_library(SOURCE, _open)
 
 
 def _open(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
-    for name, tensors in (("ss2d_forward", 8), ("ss2d_backward", 14)):
+    for name, tensors in (("ss2d_forward", 8), ("ss2d_forward_bfloat16", 8), ("ss2d_backward", 14)):
         function = getattr(library, name)
         function.restype = ctypes.c_int
         function.argtypes = [ctypes.POINTER(ctypes.c_int64), ctypes.c_int] + [ctypes.c_void_p] * tensors
@@ -97,13 +96,17 @@ def forward(
     width: int,
     keep_states: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Scan; arguments and results as in :func:`radclear.backbones.scan.slab.forward`, float32 only."""
-    inputs = _dense(x, dts, bc, A, D, bias)
+    """Scan; arguments and results as in :func:`radclear.backbones.scan.slab.forward`.
+
+    A, D, bias and the results are float32; x, dts and bc are float32 or, all three, bfloat16.
+    """
+    inputs = _dense(x, dts, bc, A, D, bias, types=FORWARD_TYPES)
     batch, _, channels = x.shape
-    y = torch.empty_like(inputs[0])
+    y = torch.empty_like(inputs[0], dtype=torch.float32)
     shape = (n_chunks(height, width), 4, batch, A.shape[2], channels) if keep_states else (0,)
-    saved = x.new_empty(shape)
-    _call("ss2d_forward", inputs, [y, saved if keep_states else None], height, width)
+    saved = A.new_empty(shape)
+    name = "ss2d_forward" if x.dtype == torch.float32 else "ss2d_forward_bfloat16"
+    _call(name, inputs, [y, saved if keep_states else None], height, width)
     return y, saved
 
 
@@ -132,10 +135,22 @@ def backward(
     return grad_x.sum(0), grad_dts, grad_bc, grad_A.sum(1), grad_D.sum(1), grad_bias.sum(1)
 
 
-def _dense(x: Tensor, dts: Tensor, bc: Tensor, A: Tensor, D: Tensor, bias: Tensor) -> list[Tensor]:
+def _dense(
+    x: Tensor,
+    dts: Tensor,
+    bc: Tensor,
+    A: Tensor,
+    D: Tensor,
+    bias: Tensor,
+    *,
+    types: tuple[torch.dtype, ...] = (torch.float32,),
+) -> list[Tensor]:
     """Contiguous tensors; bc may stay a slice of the caller's projection, the kernel knows its strides."""
-    if x.dtype != torch.float32:
-        raise TypeError(f"the C kernel computes in float32, got {x.dtype}; the slab scan takes {x.dtype}")
+    if not (x.dtype == dts.dtype == bc.dtype and x.dtype in types):
+        raise TypeError(
+            f"the C kernel computes in float32, got {x.dtype}, {dts.dtype} and {bc.dtype} for x, dts and bc; "
+            f"it takes {' or '.join(map(str, types))}, the same for all three; the slab scan takes others"
+        )
     if A.shape[2] > MAX_STATES:
         raise ValueError(
             f"the C kernel takes at most {MAX_STATES} states, got {A.shape[2]}: set RADCLEAR_SCAN=slab"

@@ -6,15 +6,18 @@ compiler. A library is written under a temporary name and renamed, so that no pr
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import logging
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from radclear.errors import RadclearError
@@ -27,6 +30,7 @@ FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "
 # a magic constant and switches denormals off for the whole process.
 OPTIONAL_FLAGS = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
 TIMEOUT_SECONDS = 300
+NO_COMPILER = "no C++ compiler found on PATH or in $CXX: install g++ or clang"
 
 
 class CompileError(RadclearError):
@@ -64,6 +68,30 @@ def cached_library(source: Path, compiler: list[str] | None) -> Path | None:
         return path if path.is_file() else None
     found = sorted(cache_folder().glob(f"{source.stem}-{_target_key(source)}-*.so"))
     return found[0] if found else None
+
+
+def load_library(source: Path, open_library: Callable[[Path], ctypes.CDLL]) -> ctypes.CDLL:
+    """A source's library from the cache, compiled where it is not there or damaged.
+
+    Args:
+        source: the C++ file.
+        open_library: loads a library and declares its functions; raises OSError where the file is no library.
+
+    Raises:
+        CompileError: as :func:`compile_library`, or there is neither a compiler nor a library.
+        OSError: the library of the cache cannot be loaded and there is no compiler.
+    """
+    compiler = find_compiler()
+    path = cached_library(source, compiler)
+    if path is not None:
+        try:
+            return open_library(path)
+        except OSError:
+            if compiler is None:
+                raise
+    if compiler is None:
+        raise CompileError(NO_COMPILER)
+    return open_library(compile_library(source, compiler))
 
 
 def compile_library(source: Path, compiler: list[str]) -> Path:
@@ -132,7 +160,14 @@ def _library_path(source: Path, compiler: list[str]) -> Path:
 
 
 def _target_key(source: Path) -> str:
-    return _digest(source.read_text(encoding="utf-8"), repr((FLAGS, OPTIONAL_FLAGS)), _cpu())
+    return _digest(*_texts(source), repr((FLAGS, OPTIONAL_FLAGS)), _cpu())
+
+
+def _texts(source: Path) -> list[str]:
+    """The source and the headers beside it or elsewhere that it includes by name."""
+    text = source.read_text(encoding="utf-8")
+    names = re.findall(r'^#include "(.+)"$', text, re.MULTILINE)
+    return [text, *(part for name in names for part in _texts(source.parent / name))]
 
 
 def _cpu() -> str:

@@ -8,135 +8,68 @@
 // registers.
 //
 // Legend: B batch, L = height * width pixels, C channels, N states, S steps between two saved states.
+// The forward also reads x, z and bc as bfloat16, all three; everything is computed and written in float32.
 // Arrays, float32, dense unless said otherwise:
 //   x, y, dy (B, L, C)     z, dz (4, B, L, C)     A (4, C, N)     D, bias (4, C)
 //   bc (B, L, 4, 2N) with any strides but 1 in the last axis: B_t, then C_t      dbc the same, dense
 //   saved (ceil(L / S), 4, B, N, C): the state before the first step of each chunk of S steps
 //   dx (4, B, L, C), dA (4, B, C, N), dD, dbias (4, B, C): parts that the caller adds up over orders or batch
-//
-// Only C library calls are made, so that no C++ run time has to be linked.
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
-
-#define INLINE static inline __attribute__((always_inline))
+#include "vectors.h"
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int LANES = 16;  // channels per vector: one register
-#elif defined(__AVX__)
-constexpr int LANES = 8;
-#else
-constexpr int LANES = 4;
-#endif
-constexpr int VECTOR_BYTES = LANES * sizeof(float);
-constexpr int64_t S = 32;        // steps per chunk; CHUNK in orders.py
-constexpr int MAX_STATES = 256;  // MAX_STATES in c_kernel.py
-
-typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
-typedef int32_t IntVec __attribute__((vector_size(VECTOR_BYTES)));
-typedef float UnalignedVec __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+constexpr int64_t LINE_BYTES = 64;  // what memory is fetched by
+constexpr int64_t S = 32;           // steps per chunk; CHUNK in orders.py
+constexpr int MAX_STATES = 256;     // MAX_STATES in c_kernel.py
 
 struct Shape {
   int64_t batch, height, width, channels, states;
-  int64_t bc_batch, bc_pixel, bc_order;  // strides of bc, in floats
+  int64_t bc_batch, bc_pixel, bc_order;  // strides of bc, in its elements
   int64_t pixels() const { return height * width; }
-  int64_t blocks() const { return (channels + LANES - 1) / LANES; }
+  int64_t blocks(int64_t lanes = LANES) const { return (channels + lanes - 1) / lanes; }
   int64_t chunks() const { return (pixels() + S - 1) / S; }
 };
 
-// ---- vectors
+// ---- decay
 
-INLINE Vec all(float value) { return value - (Vec){}; }
-INLINE Vec larger(Vec a, Vec b) { return a > b ? a : b; }
-
-// A full block loads LANES channels; the last block pads with zeros where C is no multiple of LANES.
-template <bool FULL>
-INLINE Vec load(const float* p, int lanes) {
-  if (FULL) return *(const UnalignedVec*)p;
-  Vec v = {};
-  memcpy(&v, p, lanes * sizeof(float));
-  return v;
-}
-
-template <bool FULL>
-INLINE void store(float* p, Vec v, int lanes) {
-  if (FULL)
-    *(UnalignedVec*)p = v;
-  else
-    memcpy(p, &v, lanes * sizeof(float));
-}
-
-INLINE float sum_of_lanes(Vec v) {
-  typedef float Four __attribute__((vector_size(16)));
-  Four parts[LANES / 4];
-  memcpy(parts, &v, sizeof v);
-  Four sum = parts[0];
-  for (int i = 1; i < LANES / 4; i++) sum += parts[i];
-  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
-
-// 2^p for p <= 0: nearest integer, polynomial on [-1/2, 1/2] (relative error 7.5e-8), exponent added.
-INLINE Vec exp2_of_negative(Vec p) {
+// 2^(d rate) for 0 <= d <= LONGEST_STEP and rate <= 0: the innermost work of the forward.
+constexpr float LONGEST_STEP = 1e10f;
+template <class T>
+struct Decay {
 #if defined(__AVX512F__)
-  p = larger(p, all(-200.f));
-  const Vec integer = (Vec)_mm512_roundscale_ps((__m512)p, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const Vec f = p - integer;
+  INLINE_MEMBER Vec operator()(Vec d, Vec rate) const {
+    const Vec p = d * rate;  // no clamp: scaling by 2^-large gives 0
+    const Vec integer = (Vec)_mm512_roundscale_ps((__m512)p, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return (Vec)_mm512_scalef_ps((__m512)exp2_of_fraction(p - integer), (__m512)integer);
+  }
 #else
-  p = larger(p, all(-126.f));
-  const Vec magic = all(12582912.f);  // 1.5 * 2^23: adding it leaves round(p) in the low bits of the mantissa
-  const Vec shifted = p + magic;
-  const Vec f = p - (shifted - magic);
+  INLINE_MEMBER Vec operator()(Vec d, Vec rate) const { return exp2_of_negative(d * rate); }
 #endif
-  Vec q = all(1.327647203e-3f) * f + all(9.675541480e-3f);
-  q = q * f + all(5.550713275e-2f);
-  q = q * f + all(2.402211972e-1f);
-  q = q * f + all(6.931469671e-1f);
-  q = q * f + all(1.f);
+};
+
 #if defined(__AVX512F__)
-  return (Vec)_mm512_scalef_ps((__m512)q, (__m512)integer);
-#else
-  return (Vec)((IntVec)q + ((IntVec)shifted << 23));
+// For inputs that hold 8 bits, fewer steps: the fraction's first 5 bits look up 2^(j/32), what remains is at most
+// 1/64 and takes a polynomial of degree 2 (relative error 2e-7). The magic number leaves units of 1/32 as the
+// lowest bits of the mantissa; scalef takes the floor.
+alignas(64) constexpr float POWERS[32] = {  // 2^(j/32)
+    1.0f, 1.0218972f, 1.0442737f, 1.0671405f, 1.0905077f, 1.1143868f, 1.1387886f, 1.1637249f,
+    1.1892071f, 1.2152474f, 1.2418578f, 1.269051f, 1.2968396f, 1.3252367f, 1.3542556f, 1.38391f,
+    1.4142135f, 1.4451808f, 1.4768262f, 1.5091645f, 1.5422108f, 1.5759809f, 1.6104903f, 1.6457555f,
+    1.6817929f, 1.7186193f, 1.7562522f, 1.7947091f, 1.8340081f, 1.8741677f, 1.9152066f, 1.9571441f};
+
+template <>
+struct Decay<bfloat16> {
+  const __m512 low = _mm512_load_ps(POWERS), high = _mm512_load_ps(POWERS + 16);
+  INLINE_MEMBER Vec operator()(Vec d, Vec rate) const {
+    const Vec magic = all(393216.f);  // 1.5 * 2^18
+    const Vec shifted = d * rate + magic;
+    const Vec rounded = shifted - magic, f = d * rate - rounded;
+    const Vec power = (Vec)_mm512_permutex2var_ps(low, (__m512i)shifted, high);
+    const Vec q = all(2.402265070e-1f) * f + all(6.931471806e-1f);
+    return (Vec)_mm512_scalef_ps((__m512)(power * f * q + power), (__m512)rounded);
+  }
+};
 #endif
-}
-
-INLINE Vec exp_of_negative(Vec x) { return exp2_of_negative(x * all(1.4426950408889634f)); }
-
-// log(1 + e) for 0 <= e <= 1. Polynomial after Cephes logf; what 1 + e rounds away is put back, so that small
-// time steps keep their relative accuracy.
-INLINE Vec log1p_of_fraction(Vec e) {
-  const Vec s = all(1.f) + e;
-  const Vec lost = e - (s - all(1.f));
-  const IntVec bits = (IntVec)s;
-  const IntVec exponent = (bits - 0x3f3504f3) >> 23;  // 0 below sqrt(2), 1 above
-  const Vec m = (Vec)(bits - (exponent << 23)) - all(1.f);
-  Vec q = all(7.0376836292e-2f) * m + all(-1.1514610310e-1f);
-  q = q * m + all(1.1676998740e-1f);
-  q = q * m + all(-1.2420140846e-1f);
-  q = q * m + all(1.4249322787e-1f);
-  q = q * m + all(-1.6668057665e-1f);
-  q = q * m + all(2.0000714765e-1f);
-  q = q * m + all(-2.4999993993e-1f);
-  q = q * m + all(3.3333331174e-1f);
-  const Vec square = m * m;
-  const Vec log_m = m + (q * m * square - all(.5f) * square);
-  const Vec log_exponent = __builtin_convertvector(exponent, Vec) * all(0.6931471805599453f);
-  return log_m + log_exponent + lost * (all(1.f) - all(.5f) * e);
-}
-
-INLINE Vec softplus(Vec v) {  // max(v, 0) + log(1 + exp(-|v|))
-  return larger(v, all(0.f)) + log1p_of_fraction(exp_of_negative(-larger(v, -v)));
-}
-
-INLINE Vec sigmoid(Vec v) {  // from exp(-|v|), which never overflows
-  const Vec e = exp_of_negative(-larger(v, -v));
-  const Vec r = all(1.f) / (all(1.f) + e);
-  return v > all(0.f) ? r : e * r;
-}
 
 // ---- walking
 
@@ -153,8 +86,6 @@ INLINE void walk(const Shape& shape, int order, int64_t first, int64_t count, in
   }
 }
 
-INLINE int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // rates[n] = A[:, n] * log2(e) of one channel block: exp(d A) = 2^(d rates)
 INLINE void load_rates(const float* A, int64_t states, int lanes, Vec* rates) {
   for (int64_t n = 0; n < states; n++) {
@@ -164,60 +95,125 @@ INLINE void load_rates(const float* A, int64_t states, int lanes, Vec* rates) {
   }
 }
 
-// ---- forward: one task is one channel block of one image, through all four orders
+// ---- forward: one task is one group of neighbouring channel blocks of one image, through all four orders.
+// A pixel's channels of a group fill one cache line of x and z. What follows is bound by memory if it walks
+// pixel by pixel, since the columns' pixels lie far apart: so a chunk is fetched while the one before it is
+// computed, and its time steps are computed before its recurrence, where nothing waits for anything.
 
-template <int N, bool FULL>
-INLINE void forward_block(const Shape& shape, int64_t b, int64_t c, const float* x, const float* z,
-                          const float* bc, const float* A, const float* D, const float* bias, float* y,
-                          float* saved) {
-  const int64_t L = shape.pixels(), C = shape.channels, states = N ? N : shape.states;
-  const int lanes = FULL ? LANES : (int)(C - c);
-  Vec h[N ? N : MAX_STATES], rates[N ? N : MAX_STATES];
-  int64_t pixel[S];
-  x += b * L * C + c;
-  y += b * L * C + c;
-  for (int order = 0; order < 4; order++) {
-    const float* zo = z + (order * shape.batch + b) * L * C + c;
-    const float* bco = bc + b * shape.bc_batch + order * shape.bc_order;
-    const Vec skip = load<FULL>(D + order * C + c, lanes), shift = load<FULL>(bias + order * C + c, lanes);
-    load_rates(A + (order * C + c) * states, states, lanes, rates);
-    for (int64_t n = 0; n < states; n++) h[n] = all(0.f);
-    for (int64_t first = 0; first < L; first += S) {
-      const int64_t count = minimum(S, L - first);
-      walk(shape, order, first, count, pixel);
-      if (saved) {
-        float* at = saved + ((first / S * 4 + order) * shape.batch + b) * states * C + c;
-        for (int64_t n = 0; n < states; n++) store<FULL>(at + n * C, h[n], lanes);
-      }
-      for (int64_t i = 0; i < count; i++) {
-        const int64_t p = pixel[i];
-        const float *Bt = bco + p * shape.bc_pixel, *Ct = Bt + states;
-        const Vec u = load<FULL>(x + p * C, lanes);
-        const Vec d = softplus(load<FULL>(zo + p * C, lanes) + shift), du = d * u;
-        Vec sum = u * skip;
-        if (order) sum += load<FULL>(y + p * C, lanes);
+template <class T>
+constexpr int GROUP = LINE_BYTES / VECTOR_BYTES * (sizeof(float) / sizeof(T));  // blocks of a group
+
+INLINE void fetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+
+// B and C of a chunk's steps as dense rows of 2N floats.
+template <class T>
+INLINE void gather_rows(const T* bc, int64_t stride, const int64_t* pixel, int64_t count, int64_t width,
+                        float* rows) {
+  for (int64_t i = 0; i < count; i++) {
+    const T* from = bc + pixel[i] * stride;
+    int64_t n = 0;
+    for (; n + LANES <= width; n += LANES) store<true>(rows + i * width + n, load<true>(from + n, LANES), LANES);
+    if (n < width) {
+      const int lanes = (int)(width - n);
+      store<false>(rows + i * width + n, load<false>(from + n, lanes), lanes);
+    }
+  }
+}
+
+// One chunk of one order for one channel block; `carried` holds its states before and after.
+template <class T, int N, bool FULL>
+INLINE void forward_chunk(int64_t C, int64_t n_states, int lanes, bool first_order, int64_t count,
+                          const int64_t* pixel, const T* x, const T* z, const float* rows, const Vec* rates,
+                          Vec skip, Vec shift, float* y, Vec* carried) {
+  const int64_t states = N ? N : n_states;
+  const Decay<T> decay;
+  Vec d[S], u[S], h[N ? N : MAX_STATES];
+  for (int64_t i = 0; i < count; i++) {
+    d[i] = smaller(softplus(load<FULL>(z + pixel[i] * C, lanes) + shift), all(LONGEST_STEP));
+    u[i] = load<FULL>(x + pixel[i] * C, lanes);
+  }
+  for (int64_t n = 0; n < states; n++) h[n] = carried[n];
+  for (int64_t i = 0; i < count; i++) {
+    const float *Bt = rows + i * 2 * states, *Ct = Bt + states;
+    float* at = y + pixel[i] * C;
+    const Vec di = d[i], du = di * u[i];
+    Vec even = u[i] * skip, odd = {};  // two sums: half as long a chain of additions
+    if (!first_order) odd = load<FULL>(at, lanes);
 #pragma GCC unroll 16
-        for (int64_t n = 0; n < states; n++) {
-          h[n] = exp2_of_negative(d * rates[n]) * h[n] + du * all(Bt[n]);
-          sum += h[n] * all(Ct[n]);
+    for (int64_t n = 0; n < states; n++) {
+      h[n] = decay(di, rates[n]) * h[n] + du * all(Bt[n]);
+      if (n & 1)
+        odd += h[n] * all(Ct[n]);
+      else
+        even += h[n] * all(Ct[n]);
+    }
+    store<FULL>(at, even + odd, lanes);
+  }
+  for (int64_t n = 0; n < states; n++) carried[n] = h[n];
+}
+
+template <class T>
+void forward_task(const Shape& shape, int64_t task, const T* x, const T* z, const T* bc, const float* A,
+                  const float* D, const float* bias, float* y, float* saved) {
+  constexpr int64_t WIDE = GROUP<T> * LANES;
+  const int64_t L = shape.pixels(), C = shape.channels, N = shape.states, groups = shape.blocks(WIDE);
+  const int64_t b = task / groups, start = task % groups * WIDE, stop = minimum(start + WIDE, C);
+  Vec h[GROUP<T> * MAX_STATES], rates[GROUP<T> * MAX_STATES];
+  float rows[S * 2 * MAX_STATES];
+  int64_t walked[2][S];  // pixels of this chunk and of the next
+  x += b * L * C, y += b * L * C, bc += b * shape.bc_batch;
+  for (int order = 0; order < 4; order++) {
+    const T* zo = z + (order * shape.batch + b) * L * C;
+    const T* bco = bc + order * shape.bc_order;
+    for (int64_t c = start; c < stop; c += LANES)
+      load_rates(A + (order * C + c) * N, N, (int)minimum(LANES, C - c), rates + (c - start) / LANES * N);
+    memset(h, 0, GROUP<T> * N * sizeof(Vec));
+    walk(shape, order, 0, minimum(S, L), walked[0]);
+    for (int64_t first = 0; first < L; first += S) {
+      const int64_t count = minimum(S, L - first), ahead = minimum(S, L - first - count);
+      const int64_t* pixel = walked[first / S & 1];
+      int64_t* next = walked[first / S + 1 & 1];
+      if (ahead > 0) walk(shape, order, first + S, ahead, next);
+      for (int64_t i = 0; i < ahead; i++) {
+        fetch(x + next[i] * C + start);
+        fetch(zo + next[i] * C + start);
+        for (int64_t c = start; c < stop; c += LINE_BYTES / sizeof(float)) fetch(y + next[i] * C + c);
+      }
+      gather_rows(bco, shape.bc_pixel, pixel, count, 2 * N, rows);
+      for (int64_t c = start; c < stop; c += LANES) {
+        const int lanes = (int)minimum(LANES, C - c);
+        Vec* carried = h + (c - start) / LANES * N;
+        const Vec* rate = rates + (c - start) / LANES * N;
+        const Vec skip = load<false>(D + order * C + c, lanes), shift = load<false>(bias + order * C + c, lanes);
+        if (saved) {
+          float* at = saved + ((first / S * 4 + order) * shape.batch + b) * N * C + c;
+          for (int64_t n = 0; n < N; n++) store<false>(at + n * C, carried[n], lanes);
         }
-        store<FULL>(y + p * C, sum, lanes);
+#define FORWARD(N, FULL)                                                                               \
+  forward_chunk<T, N, FULL>(C, shape.states, lanes, order == 0, count, pixel, x + c, zo + c, rows, rate, \
+                            skip, shift, y + c, carried)
+        if (lanes < LANES) FORWARD(0, false);
+        else if (N == 1) FORWARD(1, true);
+        else if (N == 4) FORWARD(4, true);
+        else if (N == 8) FORWARD(8, true);
+        else if (N == 16) FORWARD(16, true);
+        else FORWARD(0, true);
+#undef FORWARD
       }
     }
   }
 }
 
-void forward_task(const Shape& shape, int64_t task, const float* x, const float* z, const float* bc,
-                  const float* A, const float* D, const float* bias, float* y, float* saved) {
-  const int64_t b = task / shape.blocks(), c = task % shape.blocks() * LANES;
-#define FORWARD(N, FULL) forward_block<N, FULL>(shape, b, c, x, z, bc, A, D, bias, y, saved)
-  if (c + LANES > shape.channels) FORWARD(0, false);
-  else if (shape.states == 1) FORWARD(1, true);
-  else if (shape.states == 4) FORWARD(4, true);
-  else if (shape.states == 8) FORWARD(8, true);
-  else if (shape.states == 16) FORWARD(16, true);
-  else FORWARD(0, true);
-#undef FORWARD
+template <class T>
+int forward(const int64_t* numbers, int threads, const T* x, const T* z, const T* bc, const float* A,
+            const float* D, const float* bias, float* y, float* saved) {
+  Shape shape;
+  memcpy(&shape, numbers, sizeof shape);
+  if (shape.states < 1 || shape.states > MAX_STATES) return 1;
+  const int64_t tasks = shape.batch * shape.blocks(GROUP<T> * LANES);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
+  for (int64_t task = 0; task < tasks; task++) forward_task(shape, task, x, z, bc, A, D, bias, y, saved);
+  return 0;
 }
 
 // ---- backward: one task is one order of one image, through all channel blocks: dB and dC sum over channels
@@ -353,18 +349,18 @@ int backward_task(const Shape& shape, int64_t task, const float* x, const float*
 
 }  // namespace
 
-// Both return 0, or 1 when the shape is not supported, or 2 when there was no memory.
+// All return 0, or 1 when the shape is not supported, or 2 when there was no memory.
 // `numbers` holds the fields of Shape in their order; `saved` may be null in the forward.
 extern "C" int ss2d_forward(const int64_t* numbers, int threads, const float* x, const float* z,
                             const float* bc, const float* A, const float* D, const float* bias, float* y,
                             float* saved) {
-  Shape shape;
-  memcpy(&shape, numbers, sizeof shape);
-  if (shape.states < 1 || shape.states > MAX_STATES) return 1;
-  const int64_t tasks = shape.batch * shape.blocks();
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
-  for (int64_t task = 0; task < tasks; task++) forward_task(shape, task, x, z, bc, A, D, bias, y, saved);
-  return 0;
+  return forward(numbers, threads, x, z, bc, A, D, bias, y, saved);
+}
+
+extern "C" int ss2d_forward_bfloat16(const int64_t* numbers, int threads, const bfloat16* x,
+                                     const bfloat16* z, const bfloat16* bc, const float* A, const float* D,
+                                     const float* bias, float* y, float* saved) {
+  return forward(numbers, threads, x, z, bc, A, D, bias, y, saved);
 }
 
 extern "C" int ss2d_backward(const int64_t* numbers, int threads, const float* x, const float* z,

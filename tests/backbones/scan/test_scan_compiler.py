@@ -10,6 +10,7 @@ import pytest
 import torch
 from oracle import naive_scan_2d, relative_error, scan_inputs, with_gradients
 
+from radclear.backbones.precision import describe
 from radclear.backbones.scan import c_kernel, compiler
 
 needs_compiler = pytest.mark.skipif(compiler.find_compiler() is None, reason="no C++ compiler on PATH")
@@ -60,6 +61,18 @@ def test_second_use_does_not_compile(cache, tiny, monkeypatch):
     assert compiler.cached_library(tiny, None) == path  # a machine that lost its compiler keeps its kernel
     tiny.write_text(tiny.read_text() + "// changed\n")
     assert compiler.cached_library(tiny, command) is None
+
+
+@needs_compiler
+def test_a_changed_header_compiles_again(cache, tiny):
+    header = tiny.with_name("number.h")
+    header.write_text("#define NUMBER 42\n")
+    tiny.write_text('#include "number.h"\nextern "C" int answer() { return NUMBER; }\n')
+    path = compiler.compile_library(tiny, compiler.find_compiler())
+    assert ctypes.CDLL(str(path)).answer() == 42
+    header.write_text("#define NUMBER 43\n")
+    assert compiler.cached_library(tiny, compiler.find_compiler()) is None
+    assert compiler.load_library(tiny, lambda path: ctypes.CDLL(str(path))).answer() == 43
 
 
 @needs_compiler
@@ -115,9 +128,12 @@ def test_wanted_compiler_comes_from_the_environment(monkeypatch, tmp_path):
 
 
 @needs_compiler
-def test_portable_vector_code_equals_the_loop(cache, monkeypatch):
+@pytest.mark.parametrize("flags", ((), ("-mavx2", "-mfma")))
+def test_portable_vector_code_equals_the_loop(cache, monkeypatch, flags):
     """The kernel without the instructions of this machine: what it is on other ones."""
-    monkeypatch.setattr(compiler, "OPTIONAL_FLAGS", ((),))
+    if flags and "AVX2" not in describe("cpu"):
+        pytest.skip(f"this is {describe('cpu')}")
+    monkeypatch.setattr(compiler, "OPTIONAL_FLAGS", (flags,))
     library = c_kernel._open(compiler.compile_library(c_kernel.SOURCE, compiler.find_compiler()))
     monkeypatch.setattr(c_kernel, "_library", library)
     inputs = scan_inputs(batch=1, height=5, width=8, channels=18, states=4)
@@ -129,3 +145,6 @@ def test_portable_vector_code_equals_the_loop(cache, monkeypatch):
         c_kernel.backward(grad_y, *inputs, saved, 5, 8), expected_gradients, strict=True
     ):
         assert relative_error(gradient, wanted) <= 1e-5
+    halves = [*(tensor.bfloat16() for tensor in inputs[:3]), *inputs[3:]]
+    expected = naive_scan_2d(*[tensor.double() for tensor in halves], 5, 8)
+    assert relative_error(c_kernel.forward(*halves, 5, 8, False)[0], expected) <= 1e-6
