@@ -143,9 +143,7 @@ def _read_volume_file(path: Path, source: ByteSource, cap_bytes: int) -> Study:
             volume = read_volume(unpacked, kind, cap_bytes=cap_bytes)
     check_values(volume.hu, lowest=volume.lowest, highest=volume.highest)
     choice = SeriesChoice("", "", "the only volume", 1, kind)
-    return Study(
-        volume.hu, volume.affine, volume.z_mm, (), volume.findings, choice, path, volume.source_grid
-    )
+    return Study(volume.hu, volume.affine, volume.z_mm, (), volume.findings, choice, path, volume.source_grid)
 
 
 def _judged(study: Study, more: Iterable[Finding], policy: str) -> Study:
