@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lib.audit import Audit
-from lib.batch import StudyBatch
+from lib.batch import StudyBatch, end_with_server
 from lib.datastore import StudyDatastore
 from lib.dicomweb import DicomWebIndex, connect
 from lib.infers import build_tasks
@@ -36,8 +36,9 @@ from monailabel.tasks.activelearning.random import Random
 
 from radclear import __version__
 from radclear.backbones import keep_freed_memory
-from radclear.bundle import StudyAnswers, best_device, load_heads
+from radclear.bundle import StudyAnswers, load_heads
 from radclear.cli.catalog import bundles_folder, head_paths
+from radclear.cli.run_options import resolve_device
 from radclear.results.wording import INTENDED_USE
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class RadclearApp(MONAILabelApp):
         server = sys.modules.get("monailabel.app")
         if server is not None:  # not there in a child process, which runs one task and ends
             serve(server.app, self)
+            end_with_server()
             self.audit.append("start", version=__version__, models=self._weights())
 
     def _weights(self) -> dict[str, str]:
@@ -118,7 +120,7 @@ class RadclearApp(MONAILabelApp):
     def init_infers(self) -> dict[str, InferTask]:
         """Three entries for each question."""
         options = self.options
-        device = best_device() if options.device == "auto" else options.device
+        device = resolve_device(options.device)
         heads = load_heads(
             head_paths(bundles_folder(options.bundles), list(options.tasks)),
             backbone_bundle=options.backbone,

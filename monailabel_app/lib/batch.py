@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable
 from typing import Any
 
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
+from monailabel.utils.async_tasks.task import AsyncTask
 
 from radclear.errors import RadclearError
 
@@ -51,3 +53,19 @@ class StudyBatch(BatchInferTask):
             "%s: %d studies, %d stored, %d failed", model, len(selected), len(selected) - failed, failed
         )
         return outcomes
+
+
+def end_with_server() -> None:
+    """End a running batch when the server is told to stop; MONAI Label would wait for its end.
+
+    Call in the main thread, after the server's own signal handlers are there: they are called afterwards.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+
+        def stop(signum: int, frame: Any, before: Any = before) -> None:
+            AsyncTask.stop("batch_infer")
+            if callable(before):
+                before(signum, frame)
+
+        signal.signal(number, stop)

@@ -45,7 +45,7 @@ class RequestError(RadclearError):
 
 
 def checked_params(given: str | Mapping[str, Any] | None, allowed: Mapping[str, str]) -> dict[str, Any]:
-    """The parameters of a request, where all of them are allowed and look as they should.
+    """The parameters of a request, where all of them are allowed and look as they should; without nulls.
 
     Args:
         given: JSON text or a mapping.
@@ -59,6 +59,7 @@ def checked_params(given: str | Mapping[str, Any] | None, allowed: Mapping[str, 
     if unknown:
         names = ", ".join(repr(str(name)[:32]) for name in unknown[:5])
         raise RequestError(f"unknown parameters {names}; expected some of {', '.join(allowed)}")
+    params = {name: value for name, value in params.items() if value is not None}
     for name, value in params.items():
         simple = isinstance(value, str | int | bool)
         if not simple or not re.fullmatch(allowed[name], str(value)):

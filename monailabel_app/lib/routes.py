@@ -11,6 +11,7 @@ import pathlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, FastAPI, File, Form, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, Response
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC, User
@@ -29,7 +30,7 @@ from lib.request_check import (
     checked_model,
     checked_params,
 )
-from lib.responses import OUTPUTS, answer_response, error_response, finished
+from lib.responses import OUTPUTS, answer_response, error_response, finished, invalid_response
 from lib.studies import UPLOAD_SUFFIXES
 from radclear.errors import RadclearError
 
@@ -59,6 +60,7 @@ def serve(server: FastAPI, app: Any) -> None:
     server.router.routes[:] = [*kept, *build_router(app).routes]
     server.openapi_schema = None
     server.add_exception_handler(RadclearError, error_response(app))
+    server.add_exception_handler(RequestValidationError, invalid_response)
     origins = [str(origin) for origin in settings.MONAI_LABEL_CORS_ORIGINS]
     if not origins:
         server.user_middleware[:] = [m for m in server.user_middleware if m.cls is not CORSMiddleware]

@@ -9,7 +9,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from app_server import TRACES, launch, needs_monailabel, wait_until_up
+from app_server import START_S, TRACES, launch, needs_monailabel, wait_until_up
 
 from radclear.ct import study_key
 from radclear.results import validate_result
@@ -156,14 +156,14 @@ def test_batch_inference_on_the_cpu_stores_results_and_shows_progress(guarded, r
              "max_workers": 1, "max_batch_size": 0}  # fmt: skip
     started = guarded.request("POST", "/batch/infer/staging_overlay", json=stock, **admin)
     assert started.status_code == 200, started.text
-    second, end = None, time.monotonic() + 240
+    second, end = None, time.monotonic() + START_S
     while time.monotonic() < end:
         task = guarded.request("GET", "/batch/infer", **admin).json()
         if task["status"] == "RUNNING" and second is None:
             second = guarded.request("POST", "/batch/infer/staging", **admin)
         if task["status"] not in ("SUBMITTED", "RUNNING"):
             break
-        time.sleep(0.2)
+        time.sleep(0.5)
     assert task["status"] == "DONE", task
     assert second.status_code == 429
     text = "\n".join(task["details"])
@@ -179,3 +179,18 @@ def test_batch_inference_on_the_cpu_stores_results_and_shows_progress(guarded, r
     info = guarded.request("GET", "/datastore/label/info", **query).json()
     assert info["model"] == "staging_overlay"
     validate_result(info["params"]["result"])
+
+
+def test_a_server_that_is_told_to_stop_ends_its_batch(guarded, realm):
+    """The last in this module: the server is gone afterwards."""
+    psutil = pytest.importorskip("psutil")
+    admin = {"headers": bearer(realm.token("user", "admin"))}
+    assert guarded.request("POST", "/batch/infer/staging", **admin).status_code == 200
+    process = psutil.Process(guarded.process.pid)
+    end = time.monotonic() + START_S
+    while not (children := process.children()) and time.monotonic() < end:
+        time.sleep(0.1)
+    guarded.process.terminate()
+    guarded.process.wait(timeout=60)
+    gone, alive = psutil.wait_procs(children, timeout=30)
+    assert len(gone) == 1 and not alive
