@@ -66,7 +66,7 @@ class Realm:
             "preferred_username": "dr.reader",
             "email": "reader@example.org",
             "name": "R. Reader",
-            "exp": int(time.time()) + 300,
+            "exp": int(time.time()) + 3600,
             "realm_access": {"roles": [f"monailabel-{role}" for role in roles]},
         }
         claims = {name: value for name, value in {**payload, **claims}.items() if value is not None}
