@@ -8,15 +8,17 @@ NEWEST_VENV ?= .venv-newest
 DEMO ?= demo
 PIP_ARGS ?=
 TESTS ?= tests
+PORT ?= 8000
 # Two test processes of one thread each: faster on two cores than one process of two threads.
 PYTEST = -m pytest -n 2 --dist loadscope
 
 INSTALLED = .installed-from-setup.cfg
 
-.PHONY: help demo test test-newest lint clean
+.PHONY: help demo serve test test-newest lint clean
 
 help:
 	@echo "make demo         install into $(VENV), write a phantom CT study, answer three questions about it"
+	@echo "make serve        install the server's pinned packages into $(TEST_VENV), serve the phantom study on 127.0.0.1:$(PORT)"
 	@echo "make test         install with the server's pinned packages into $(TEST_VENV), run the tests"
 	@echo "make test-newest  the same tests with the newest packages, in $(NEWEST_VENV)"
 	@echo "make lint         ruff over the code"
@@ -47,6 +49,11 @@ $(NEWEST_VENV)/$(INSTALLED): setup.cfg
 demo: $(VENV)/$(INSTALLED)
 	$(VENV)/bin/radclear phantom --output $(DEMO)/phantom --studies 1 --seed 11
 	$(VENV)/bin/radclear predict $(DEMO)/phantom/studies/phantom-0000 --output $(DEMO)/answers --no-resume
+
+serve: $(TEST_VENV)/$(INSTALLED)
+	$(TEST_VENV)/bin/radclear phantom --output $(DEMO)/phantom --studies 1 --seed 11
+	$(TEST_VENV)/bin/python -m monailabel.main start_server --app monailabel_app --studies $(DEMO)/phantom/studies \
+		--host 127.0.0.1 --port $(PORT) --conf data $(DEMO)/server
 
 test: $(TEST_VENV)/$(INSTALLED)
 	OMP_NUM_THREADS=1 $(TEST_VENV)/bin/python $(PYTEST) $(TESTS)

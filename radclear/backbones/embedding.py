@@ -40,6 +40,7 @@ def embed_slices(
     precision: str = "auto",
     batch_size: int = 8,
     progress: Callable[[int], object] | None = None,
+    on_smaller_batch: Callable[[int], object] | None = None,
 ) -> Tensor:
     """Embeddings of all windows of all slices; the backbone is moved to `device` and evaluated.
 
@@ -50,6 +51,7 @@ def embed_slices(
         precision: see `resolve_precision`.
         batch_size: instances per forward pass; halved, and logged, where memory does not suffice.
         progress: called with the number of instances done, after every chunk.
+        on_smaller_batch: called with the new batch size, where memory did not suffice.
 
     Returns:
         (Z·W, d) float32 on the CPU; instance z·W + w is window w of slice z.
@@ -74,6 +76,8 @@ def embed_slices(
                 embeddings[done : done + len(chunk)] = _embed_chunk(backbone, chunk, device)
             except torch.OutOfMemoryError as error:
                 batch_size = _smaller_batch(len(chunk), device, error)
+                if on_smaller_batch is not None:
+                    on_smaller_batch(batch_size)
                 continue
             done += len(chunk)
             if progress is not None:

@@ -1,5 +1,6 @@
 """Bundles: find, load, run, train, evaluate and pack them; predictions for one study or a folder of them."""
 
+from radclear.bundle.answering import StudyAnswers
 from radclear.bundle.best_weights import BestWeights, StopEarly
 from radclear.bundle.crossval import CrossValidation, run_crossval
 from radclear.bundle.crossval_settings import CrossvalError, TrainingChoices
@@ -58,6 +59,7 @@ __all__ = [
     "ResultWriter",
     "RunReport",
     "StopEarly",
+    "StudyAnswers",
     "StudyDataset",
     "StudyEvaluator",
     "StudyPrediction",

@@ -87,7 +87,7 @@ def predict_study(
                 batch_size=batch_size
             )  # fmt: skip
         with timed(seconds, "aggregate"):
-            answers.append(_aggregate(head, embeddings[key], precision=used))
+            answers.append(aggregate(head, embeddings[key], precision=used))
     result = build_result(
         study,
         answers,
@@ -136,7 +136,8 @@ def _embed(
     return feats
 
 
-def _aggregate(head: Head, feats: torch.Tensor, *, precision: str) -> TaskAnswer:
+def aggregate(head: Head, feats: torch.Tensor, *, precision: str) -> TaskAnswer:
+    """The answer of a head from the (Z·W, d) embeddings of a study; `precision` is the encoder's."""
     device = next(head.aggregator.parameters()).device
     with torch.inference_mode():
         logits = head.aggregator.eval()(feats.unsqueeze(0).to(device), None)

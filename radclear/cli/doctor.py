@@ -6,9 +6,9 @@ import argparse
 import importlib.metadata
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 LABEL_PINS = {
     "pydicom": "2.4.4",
@@ -17,6 +17,12 @@ LABEL_PINS = {
     "numpy": "1.26.4",
     "highdicom": "0.22.0",
 }
+
+# (package, version, what for): those without a pin of their own in the `label` extra.
+LABEL_BOUNDS = (
+    ("pandas", "<3", "MONAI Label uses what pandas 3 took away"),
+    ("torchvision", "", "of the release that goes with the installed torch"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,11 +123,35 @@ def check_server() -> Iterator[tuple[str, str]]:
                 "missing",
                 f"the server needs {package} {pin}, found {installed}: pip install '{package}=={pin}'",
             )
-    if shutil.which("monailabel") is None:
+    for package, bound, reason in LABEL_BOUNDS:
+        try:
+            installed = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            yield "missing", f"the server needs {package} ({reason}): pip install '{package}{bound}'"
+            continue
+        if bound.startswith("<") and int(installed.split(".")[0]) >= int(bound[1:]):
+            yield (
+                "missing",
+                f"the server needs {package}{bound} ({reason}), found {installed}: pip install "
+                f"'{package}{bound}'",
+            )
+    app = Path(__file__).resolve().parents[2] / "monailabel_app"
+    if not (app / "main.py").is_file():
         yield (
-            "note",
-            "the monailabel command is not on the path; `python -m monailabel.main start_server …` works",
+            "missing",
+            f"the server's app is not in {app.parent}: it is in a checkout's folder monailabel_app",
         )
+        return
+    if not os.access(app, os.W_OK):
+        yield (
+            "missing",
+            f"{app} cannot be written, and the server keeps its log there: copy it, or change rights",
+        )
+    yield (
+        "ok",
+        f"to serve: {sys.executable} -m monailabel.main start_server --app {app} --studies FOLDER "
+        "--host 127.0.0.1",
+    )
 
 
 def check_bundles(folder: str | None) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,16 +143,14 @@ def _read_volume_file(path: Path, source: ByteSource, cap_bytes: int) -> Study:
             volume = read_volume(unpacked, kind, cap_bytes=cap_bytes)
     check_values(volume.hu, lowest=volume.lowest, highest=volume.highest)
     choice = SeriesChoice("", "", "the only volume", 1, kind)
-    return Study(volume.hu, volume.affine, volume.z_mm, (), volume.findings, choice, path)
+    return Study(volume.hu, volume.affine, volume.z_mm, (), volume.findings, choice, path, volume.source_grid)
 
 
 def _judged(study: Study, more: Iterable[Finding], policy: str) -> Study:
     """The study with what its values say, or the refusal of a strict policy."""
     findings = (*study.findings, *more, *plausibility_findings(study.hu, study.spacing_mm))
     _refuse(findings, policy)
-    return Study(
-        study.hu, study.affine, study.z_mm, study.sop_instance_uids, findings, study.series, study.path
-    )
+    return replace(study, findings=findings)
 
 
 def _refuse(findings: Iterable[Finding], policy: str) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from radclear.ct.source_grid import SourceGrid
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Study:
         findings: what was noticed about the input.
         series: which series was chosen and why.
         path: where it was read from.
+        source_grid: how a volume file stores its voxels; None for DICOM.
     """
 
     hu: np.ndarray
@@ -68,6 +73,7 @@ class Study:
     findings: tuple[Finding, ...]
     series: SeriesChoice
     path: Path | None = None
+    source_grid: SourceGrid | None = None
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -81,3 +87,12 @@ class Study:
         digest.update(np.round(self.affine, 4).astype(np.float64).tobytes())
         digest.update(np.ascontiguousarray(self.hu))
         return digest.hexdigest()
+
+    def without_pixels(self) -> Study:
+        """The same study for whoever needs its geometry and hash only: `hu` has its shape, and holds zeros.
+
+        A whole study may take hundreds of megabytes; this takes some kilobytes.
+        """
+        light = replace(self, hu=np.broadcast_to(np.int16(0), self.hu.shape))
+        light.__dict__["series_hash"] = self.series_hash  # of the pixels that were read
+        return light

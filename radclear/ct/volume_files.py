@@ -22,6 +22,7 @@ from radclear.ct.geometry import SMALLEST_SIDE_MM, SMALLEST_SIDE_PIXELS, not_axi
 from radclear.ct.header import LARGEST_POSITION_MM, LARGEST_SPACING_MM, SMALLEST_SPACING_MM
 from radclear.ct.nifti import opened, read_nifti_header, voxel_slabs
 from radclear.ct.pixels import AIR_HU, HIGHEST_HU
+from radclear.ct.source_grid import SourceGrid
 from radclear.ct.study import Finding
 
 
@@ -35,6 +36,7 @@ class Volume:
         z_mm: (z,) LPS z of each slice's centre voxel.
         lowest, highest: range of the values as stored.
         findings: what was noticed.
+        source_grid: how the file stores its voxels.
     """
 
     hu: np.ndarray
@@ -43,6 +45,7 @@ class Volume:
     lowest: float
     highest: float
     findings: tuple[Finding, ...]
+    source_grid: SourceGrid
 
 
 def read_volume(path: Path, kind: str, *, cap_bytes: int) -> Volume:
@@ -124,7 +127,8 @@ def _to_canonical(
         inside = smallest >= AIR_HU and largest <= HIGHEST_HU
         target[:, :, k] = rounded if inside else np.clip(rounded, AIR_HU, HIGHEST_HU)
     findings = (*findings, *oblique_findings(steps / lengths, axes))
-    return Volume(hu, affine, centre_z_mm(affine, shape), lowest, highest, findings)
+    grid = SourceGrid(tuple(stored_shape), steps, origin, axes)
+    return Volume(hu, affine, centre_z_mm(affine, shape), lowest, highest, findings, grid)
 
 
 def _checked_lengths(steps: np.ndarray, origin: np.ndarray) -> np.ndarray:

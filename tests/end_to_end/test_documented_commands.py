@@ -19,6 +19,9 @@ BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 NOT_RUN = {
     "make test": "it is what runs this test",
+    "make serve": "it runs until it is stopped; tests/app starts servers",
+    "python -m monailabel.main": "as make serve",
+    "curl": "needs a running server; tests/app asks one",
     "pip install": "the environment of this test was made by it; see the Makefile",
 }
 SMALLER = {

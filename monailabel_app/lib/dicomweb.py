@@ -1,0 +1,158 @@
+"""Series of a DICOMweb server, such as Orthanc, as studies: fetched when they are first needed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import requests
+from dicomweb_client import DICOMwebClient
+from requests.adapters import HTTPAdapter
+
+from lib.studies import StudyIndex, UploadLimits
+from radclear.ct import StudySource, study_key
+from radclear.errors import RadclearError
+
+logger = logging.getLogger(__name__)
+
+_UID = re.compile(r"[0-9.]{1,64}")
+_STUDY, _SERIES, _COUNT = "0020000D", "0020000E", "00201209"
+_TIMEOUT_S = (5.0, 60.0)  # to connect, and between two parts of an answer
+
+
+class ArchiveError(RadclearError):
+    """The archive does not answer, or not as DICOMweb; `status` is the HTTP status for our own client."""
+
+    status = 503
+
+
+class _Patience(HTTPAdapter):
+    def send(self, request: Any, *args: Any, **options: Any) -> requests.Response:
+        return super().send(request, *args, **{**options, "timeout": options.get("timeout") or _TIMEOUT_S})
+
+
+def connect(
+    url: str, *, user: str = "", password: str = "", qido: str | None = None, wado: str | None = None
+) -> DICOMwebClient:
+    """A client that gives up when the archive is silent.
+
+    Args:
+        url: base address, such as `http://127.0.0.1:8042/dicom-web`.
+        user, password: for HTTP basic authentication, where the archive wants it.
+        qido, wado: prefixes of its search and retrieve addresses, where it has such.
+    """
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Patience())
+    if user:
+        session.auth = (user, password)
+    client = DICOMwebClient(url=url, session=session, qido_url_prefix=qido, wado_url_prefix=wado)
+    client.set_http_retry_params(retry=False)
+    return client
+
+
+class DicomWebIndex(StudyIndex):
+    """Each CT series of the archive, under the hash of its SeriesInstanceUID; the UID finds it, too."""
+
+    def __init__(
+        self,
+        client: DICOMwebClient,
+        cache: str | Path,
+        uploads: str | Path,
+        *,
+        most_bytes: int,
+        limits: UploadLimits,
+        rescan_s: float = 30.0,
+    ) -> None:
+        """
+        Args:
+            client: from `connect`.
+            cache: folder for fetched series; the longest unused are removed.
+            uploads, limits, rescan_s: see `StudyIndex`.
+            most_bytes: of the cache; a series larger than it is refused.
+        """
+        self._client = client
+        self._cache = Path(cache)
+        self._cache.mkdir(parents=True, exist_ok=True)
+        self._most_bytes = most_bytes
+        self._fetching = threading.Lock()
+        self._series: dict[str, tuple[str, str]] = {}
+        for half in self._cache.glob(".*"):  # left by a process that was killed
+            shutil.rmtree(half, ignore_errors=True)
+        super().__init__(None, uploads, limits=limits, rescan_s=rescan_s)
+
+    def _listed(self) -> list[StudySource]:
+        try:
+            found = self._client.search_for_series(search_filters={"Modality": "CT"})
+        except Exception as error:  # requests, HTTP and JSON errors; the text may hold the address
+            raise ArchiveError(f"the archive does not answer a search ({type(error).__name__})") from None
+        sources = []
+        for entry in found:
+            study, series, count = (str(_value(entry, tag)) for tag in (_STUDY, _SERIES, _COUNT))
+            if not _UID.fullmatch(study) or not _UID.fullmatch(series):
+                logger.warning("a series was left out: its UIDs are not of digits and dots")
+                continue
+            key = study_key(series)
+            self._series[key] = (study, series)
+            mark = hashlib.sha256(f"{series}\0{count}".encode()).hexdigest()
+            sources.append(StudySource(key, self._cache / f"{key}-{mark[:16]}", key, mark))
+        return sources
+
+    def ready(self, source: StudySource) -> StudySource:
+        """Fetch a found series unless it is there.
+
+        Raises:
+            ArchiveError: the archive does not answer, or the series is larger than the cache.
+        """
+        if source.key not in self._series or source.path.parent != self._cache:
+            return source
+        with self._fetching:
+            if source.path.is_dir():
+                os.utime(source.path)
+            else:
+                self._fetch(source)
+                self._make_room(source.path)
+        return source
+
+    def _fetch(self, source: StudySource) -> None:
+        half = self._cache / f".{source.path.name}"
+        shutil.rmtree(half, ignore_errors=True)
+        half.mkdir()
+        room = self._most_bytes
+        try:
+            for number, instance in enumerate(self._client.iter_series(*self._series[source.key])):
+                file = half / f"{number:06d}.dcm"
+                instance.save_as(file, write_like_original=False)
+                room -= file.stat().st_size
+                if room < 0:
+                    raise ArchiveError("the series is larger than the cache; raise it: --conf volumes_mib")
+            os.replace(half, source.path)
+        except ArchiveError:
+            raise
+        except Exception as error:
+            raise ArchiveError(
+                f"the archive did not send the whole series ({type(error).__name__}); ask again later"
+            ) from error
+        finally:
+            shutil.rmtree(half, ignore_errors=True)
+
+    def _make_room(self, newest: Path) -> None:
+        folders = sorted(self._cache.glob("study-*"), key=lambda folder: folder.stat().st_mtime)
+        sizes = {folder: sum(file.stat().st_size for file in folder.iterdir()) for folder in folders}
+        total = sum(sizes.values())
+        for folder in folders:
+            if total > self._most_bytes and folder != newest:
+                total -= sizes[folder]
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _value(entry: dict[str, Any], tag: str) -> Any:
+    """The first value of an attribute in DICOM JSON; empty where there is none."""
+    values = entry.get(tag, {}).get("Value") or [""]
+    return values[0]

@@ -1,0 +1,228 @@
+"""Which studies there are, under ids that name no patient: an index of a folder, and of uploads."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from radclear.ct import CTInputError, StudySource, find_studies, read_study, study_key
+from radclear.ct.listing import is_zip, list_folder, volume_format
+from radclear.errors import RadclearError
+
+logger = logging.getLogger(__name__)
+
+UPLOAD_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".zip")
+_OTHERS_FOLDERS = ("labels",)  # where MONAI Label's own local store keeps results beside images
+_SOONEST_RESCAN_S = 2.0
+
+
+class UnknownStudyError(RadclearError):
+    """No study has this id."""
+
+
+class UploadError(RadclearError):
+    """What was uploaded cannot be a study here; `status` is the HTTP status that says so."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class UploadLimits:
+    """How much may be uploaded.
+
+    Attributes:
+        largest_bytes: of one upload.
+        all_bytes: of all uploads together.
+        memory_cap_bytes: of a decoded study.
+    """
+
+    largest_bytes: int
+    all_bytes: int
+    memory_cap_bytes: int
+
+
+class StudyIndex:
+    """Studies of a folder and uploaded ones. Originals are only ever read."""
+
+    def __init__(
+        self, folder: str | Path | None, uploads: str | Path, *, limits: UploadLimits, rescan_s: float = 30.0
+    ) -> None:
+        """
+        Args:
+            folder: with NIfTI, NRRD, MHA or zip files, DICOM folders, or all of them; None: uploads only.
+            uploads: folder for uploaded images.
+            limits: of uploads.
+            rescan_s: seconds after which the folder is looked at again.
+        """
+        self.folder = None if folder is None else Path(folder).resolve()
+        self.uploads = Path(uploads)
+        self.uploads.mkdir(parents=True, exist_ok=True)
+        self._limits = limits
+        self._rescan_s = rescan_s
+        self._sources: dict[str, StudySource] = {}
+        self._names: frozenset[str] = frozenset()
+        self._looked = float("-inf")
+        self._scanning = threading.Lock()
+        self._uploading = threading.Lock()
+        for half in self.uploads.glob(".*.part*"):  # left by a process that was killed
+            half.unlink(missing_ok=True)
+        self.rescan()
+
+    def ids(self) -> list[str]:
+        """Ids of all studies, in a fixed order."""
+        self._rescan_soon()
+        return sorted(self._sources)
+
+    def names(self) -> frozenset[str]:
+        """Strings that may name patients, for the log to leave out."""
+        return self._names
+
+    def find(self, image: str) -> StudySource:
+        """The study of an id.
+
+        Args:
+            image: an id; or the name that a study was uploaded under, or that its file or folder has.
+
+        Raises:
+            UnknownStudyError: there is none. The message does not repeat what was asked for.
+        """
+        self._rescan_soon()
+        for attempt in (0, 1):
+            for key in (image, study_key(image)):
+                if key in self._sources:
+                    return self._sources[key]
+            if attempt == 0 and time.monotonic() - self._looked > _SOONEST_RESCAN_S:
+                self.rescan()
+        raise UnknownStudyError("no study has this id; the datastore lists those there are")
+
+    def rescan(self) -> None:
+        """Look at the folders again; a folder that cannot be read keeps the studies known before."""
+        with self._scanning:
+            self._looked = time.monotonic()
+            sources = {source.key: source for source in self._uploaded()}
+            try:
+                sources |= {source.key: source for source in self._listed()}
+            except RadclearError as error:
+                logger.error("the studies cannot be listed, those known before are kept: %s", error)
+                sources = self._sources | sources
+            self._sources = sources
+            self._names = frozenset(self._private(sources.values()))
+
+    def _private(self, sources: Iterable[StudySource]) -> Iterator[str]:
+        if self.folder is not None:
+            yield str(self.folder)
+        for source in sources:
+            for part in Path(source.name).parts:
+                yield from (name for name in (part, part.split(".")[0]) if len(name) > 1)
+
+    def ready(self, source: StudySource) -> StudySource:
+        """A found source once its files are there, which those of a folder are."""
+        return source
+
+    def _rescan_soon(self) -> None:
+        if time.monotonic() - self._looked > self._rescan_s and not self._scanning.locked():
+            threading.Thread(target=self.rescan, name="rescan", daemon=True).start()
+
+    def _listed(self) -> list[StudySource]:
+        if self.folder is None:
+            return []
+        found = []
+        for source in self._apart():
+            inside = source.path.resolve().is_relative_to(self.folder)
+            if not inside:
+                logger.warning("%s was left out: a link that leads out of the folder of studies", source.key)
+            elif Path(source.name).parts[0] not in _OTHERS_FOLDERS or source.path.is_dir():
+                found.append(source)
+        return found
+
+    def _apart(self) -> list[StudySource]:
+        """The studies of the folder. One alone has the name it will have among others: not the folder's."""
+        sources = find_studies(self.folder)
+        if len(sources) == 1 and sources[0].path == self.folder:
+            tops = {Path(file.name).parts[0] for file in list_folder(self.folder)}
+            if len(tops) == 1 and (self.folder / next(iter(tops))).is_dir():
+                return find_studies(self.folder / tops.pop())
+        return sources
+
+    def _uploaded(self) -> list[StudySource]:
+        found = []
+        for file in sorted(self.uploads.iterdir()):
+            if not file.name.startswith(".") and (volume_format(file.name) or is_zip(file.name)):
+                with suppress(CTInputError):
+                    (source,) = find_studies(file)
+                    key = file.name.split(".")[0]
+                    found.append(replace(source, name=key, key=key))
+        return found
+
+    def add(
+        self, name: str, suffix: str, stream: BinaryIO, *, check: Callable[[Path], object] | None = None
+    ) -> str:
+        """Take an uploaded image in, after reading it once as a study.
+
+        Args:
+            name: what the client calls it; only its hash is kept.
+            suffix: one of `UPLOAD_SUFFIXES`.
+            stream: its bytes.
+            check: reads the file, and raises where it is no study; `radclear.ct.read_study` when omitted.
+
+        Returns:
+            The id.
+
+        Raises:
+            UploadError: too large, another kind, an id that is taken, or no readable CT study.
+        """
+        if suffix not in UPLOAD_SUFFIXES:
+            raise UploadError(
+                f"files ending in {suffix[:16]!r} are not taken; expected {', '.join(UPLOAD_SUFFIXES)}",
+                status=415,
+            )
+        if not self._uploading.acquire(blocking=False):
+            raise UploadError("another upload is being read; try again in some seconds", status=429)
+        key = study_key(name)
+        half = self.uploads / f".{key}-{os.urandom(6).hex()}.part{suffix}"
+        try:
+            if key in self._sources:
+                raise UploadError(
+                    "a study of this name is here already, and studies are not replaced; choose another name",
+                    status=409,
+                )
+            self._receive(stream, half)
+            try:
+                (check or self._read)(half)
+            except RadclearError as error:
+                raise UploadError(f"this is no study that can be read: {error}", status=422) from error
+            os.replace(half, self.uploads / f"{key}{suffix}")
+            self.rescan()
+            return key
+        finally:
+            half.unlink(missing_ok=True)
+            self._uploading.release()
+
+    def _read(self, path: Path) -> None:
+        read_study(path, memory_cap_bytes=self._limits.memory_cap_bytes)
+
+    def _receive(self, stream: BinaryIO, target: Path) -> None:
+        present = sum(file.stat().st_size for file in self.uploads.iterdir() if file.is_file())
+        room = min(self._limits.largest_bytes, self._limits.all_bytes - present)
+        with open(target, "xb") as file:
+            while chunk := stream.read(2**20):
+                room -= len(chunk)
+                if room < 0:
+                    raise UploadError(
+                        f"the upload is larger than {self._limits.largest_bytes} bytes, or all uploads "
+                        f"together than {self._limits.all_bytes}; ask the administrator to raise upload_mib "
+                        "or uploads_gib, or to put the study into the folder of studies",
+                        status=413,
+                    )
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())

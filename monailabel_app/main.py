@@ -1,0 +1,205 @@
+"""MONAI Label app of radclear: tumor location, lung disease and stage of a CT study, in 3D Slicer and OHIF.
+
+Start it with `python -m monailabel.main start_server --app monailabel_app --studies FOLDER --host 127.0.0.1`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lib.audit import Audit
+from lib.batch import StudyBatch, end_with_server
+from lib.datastore import StudyDatastore
+from lib.dicomweb import DicomWebIndex, connect
+from lib.infers import build_tasks
+from lib.labels import LabelFiles
+from lib.log_privacy import PrivateLog, install
+from lib.options import is_remote, read_options
+from lib.request_check import checked_image, checked_model
+from lib.routes import serve
+from lib.studies import StudyIndex, UploadLimits
+from lib.volumes import VolumeFiles
+from lib.work_queue import WorkQueue
+from monailabel.config import settings
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.tasks.activelearning.first import First
+from monailabel.tasks.activelearning.random import Random
+
+from radclear import __version__
+from radclear.backbones import keep_freed_memory
+from radclear.bundle import StudyAnswers, load_heads
+from radclear.cli.catalog import bundles_folder, head_paths
+from radclear.cli.run_options import resolve_device
+from radclear.results.wording import INTENDED_USE
+
+logger = logging.getLogger(__name__)
+
+
+class RadclearApp(MONAILabelApp):
+    """Loads the heads, opens the store, and closes what MONAI Label leaves open."""
+
+    def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str] | None) -> None:
+        """
+        Args:
+            app_dir: this folder.
+            studies: a folder, or the address of a DICOMweb server.
+            conf: see `lib.options.Options`.
+        """
+        self.options = read_options(conf)
+        self.data = self.options.data_folder(studies)
+        self.audit = Audit(self.data / "audit.jsonl")
+        self.queue = WorkQueue(waiting=self.options.waiting)
+        keep_freed_memory()
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=dict(conf or {}),
+            name="radclear",
+            description=f"Tumor location, lung disease and stage from a CT study. {INTENDED_USE}",
+            version=__version__,
+        )
+        server = sys.modules.get("monailabel.app")
+        if server is not None:  # not there in a child process, which runs one task and ends
+            serve(server.app, self)
+            end_with_server()
+            self.audit.append("start", version=__version__, models=self._weights())
+
+    def _weights(self) -> dict[str, str]:
+        return {name: task.head.weights_sha256 for name, task in self._infers.items()}
+
+    def init_datastore(self) -> Datastore:
+        """The studies; and below the data folder uploads, converted volumes and stored results."""
+        options = self.options
+        index = self._index()
+        volumes = VolumeFiles(
+            self.data / "volumes",
+            ready=index.ready,
+            most_bytes=options.volumes_mib * 2**20,
+            policy=options.policy,
+            memory_cap_bytes=options.memory_cap_bytes,
+        )
+        self.log_filter = PrivateLog(index.names)
+        install(self.log_filter)
+        labels = LabelFiles(self.data / "labels")
+        return StudyDatastore(index, volumes, labels, identifiers=options.identifiers)
+
+    def _index(self) -> StudyIndex:
+        options, uploads = self.options, self.data / "uploads"
+        limits = UploadLimits(
+            largest_bytes=options.upload_mib * 2**20,
+            all_bytes=options.uploads_gib * 2**30,
+            memory_cap_bytes=options.memory_cap_bytes,
+        )
+        if not is_remote(self.studies):
+            return StudyIndex(self.studies, uploads, limits=limits, rescan_s=options.rescan)
+        client = connect(
+            self.studies.rstrip("/"),
+            user=settings.MONAI_LABEL_DICOMWEB_USERNAME or settings.MONAI_LABEL_DATASTORE_USERNAME,
+            password=settings.MONAI_LABEL_DICOMWEB_PASSWORD or settings.MONAI_LABEL_DATASTORE_PASSWORD,
+            qido=settings.MONAI_LABEL_QIDO_PREFIX,
+            wado=settings.MONAI_LABEL_WADO_PREFIX,
+        )
+        return DicomWebIndex(
+            client,
+            self.data / "series",
+            uploads,
+            most_bytes=options.volumes_mib * 2**20,
+            limits=limits,
+            rescan_s=options.rescan,
+        )
+
+    def init_infers(self) -> dict[str, InferTask]:
+        """Three entries for each question."""
+        options = self.options
+        device = resolve_device(options.device)
+        heads = load_heads(
+            head_paths(bundles_folder(options.bundles), list(options.tasks)),
+            backbone_bundle=options.backbone,
+            device=device,
+        )
+        answers = StudyAnswers(
+            device=device,
+            precision=options.precision,
+            batch_size=options.batch_size,
+            policy=options.policy,
+            cache_bytes=options.cache_mib * 2**20,
+            memory_cap_bytes=options.memory_cap_bytes,
+        )
+        logger.info("%d heads on %s", len(heads), device)
+        return build_tasks(heads, answers, self.audit, identifiers=options.identifiers)
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        return {"first": First(), "random": Random()}
+
+    def init_batch_infer(self) -> Callable:
+        return StudyBatch()
+
+    def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Answer one request; the image is looked up in the store and is never a path.
+
+        Args:
+            request: `model`, `image`; `series`, `user`, `client_id` and `save_label` where given.
+            datastore: the app's own when omitted.
+
+        Returns:
+            As MONAI Label's: `params` is the JSON, `file` a temporary file or None.
+
+        Raises:
+            radclear.errors.RadclearError: what is wrong with the request or the study.
+        """
+        store = datastore or self.datastore()
+        model = checked_model(request.get("model", ""), self._infers)
+        source = store.source(checked_image(request.get("image", "")))
+        wanted = {name: request[name] for name in ("series", "user", "client_id") if request.get(name)}
+        file, answer = self._infers[model]({**wanted, "source": store.studies.ready(source)})
+        label = None
+        if request.get("save_label"):
+            label = self._store(store, source.key, model, file, answer)
+            file = None
+        return {"label": label, "tag": model, "file": file, "params": answer}
+
+    def _store(self, store: Datastore, key: str, model: str, file: str | None, answer: dict) -> str:
+        if file is None:
+            handle, file = tempfile.mkstemp(prefix="radclear-", suffix=".json")
+            with open(handle, "w", encoding="utf-8") as stream:
+                json.dump(answer["result"], stream, ensure_ascii=False)
+        try:
+            return store.save_label(key, file, model, {"model": model, "params": answer})
+        finally:
+            os.unlink(file)
+
+    def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A study to look at: its id and what the store tells of it; empty where there is none.
+
+        MONAI Label's own would convert the study and tell its path.
+        """
+        strategy = self._strategies[request["strategy"]]
+        sample = strategy(dict(request), self.datastore())
+        return {**sample, **self.datastore().get_image_info(sample["id"])} if sample else {}
+
+    def models(self) -> dict[str, InferTask]:
+        """The entries that can be asked: name → task."""
+        return self._infers
+
+    def strategies(self) -> dict[str, Strategy]:
+        """Ways to choose the next study."""
+        return self._strategies
+
+    def info(self) -> dict[str, Any]:
+        """As MONAI Label's; with what the numbers are for."""
+        return {**super().info(), "intended_use": INTENDED_USE}
+
+    def _load_sessions(self, load: bool = False) -> None:
+        """None: a session would keep an uploaded image, and unpack archives, outside the store."""
+
+    def _download_dcmqi_tools(self) -> None:
+        """Nothing is fetched at start; radclear writes no segmentations through dcmqi."""

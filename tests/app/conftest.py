@@ -1,0 +1,11 @@
+"""The app's modules on the path, and a real server that tests share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "monailabel_app"))
+
+from app_server import long_study, server, small_studies  # noqa: E402, F401

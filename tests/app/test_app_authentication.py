@@ -1,0 +1,196 @@
+"""MONAI Label's own authentication in front of every address: tokens of a realm, and their roles."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from app_server import START_S, TRACES, launch, needs_monailabel, wait_until_up
+
+from radclear.ct import study_key
+from radclear.results import validate_result
+
+pytestmark = needs_monailabel
+DICOM = study_key("DOE^JANE_0")
+ADDRESSES = [
+    ("GET", "/info/"),
+    ("POST", f"/infer/staging?image={DICOM}"),
+    ("GET", "/datastore/?output=all"),
+    ("GET", f"/datastore/image?image={DICOM}"),
+    ("HEAD", f"/datastore/image?image={DICOM}"),
+    ("GET", f"/datastore/image/info?image={DICOM}"),
+    ("PUT", "/datastore/image"),
+    ("PUT", "/datastore/"),
+    ("GET", f"/datastore/label?label={DICOM}&tag=staging"),
+    ("GET", f"/datastore/label/info?label={DICOM}&tag=staging"),
+    ("POST", "/activelearning/first"),
+    ("GET", "/batch/infer"),
+    ("POST", "/batch/infer/staging"),
+    ("DELETE", "/batch/infer"),
+]
+
+
+class Realm:
+    """A key pair, and an address that publishes its public half as Keycloak does."""
+
+    def __init__(self) -> None:
+        rsa = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.rsa")
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        public = self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self.public = base64.b64encode(public).decode()
+        body = json.dumps({"public_key": self.public}).encode()
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *args) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(body)
+
+        self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.httpd.server_port}/realms/monailabel"
+        threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
+
+    def token(self, *roles: str, key=None, **claims) -> str:
+        import jwt
+
+        payload = {
+            "preferred_username": "dr.reader",
+            "email": "reader@example.org",
+            "name": "R. Reader",
+            "exp": int(time.time()) + 3600,
+            "realm_access": {"roles": [f"monailabel-{role}" for role in roles]},
+        }
+        claims = {name: value for name, value in {**payload, **claims}.items() if value is not None}
+        return jwt.encode(claims, key or self.key, algorithm="RS256")
+
+
+@pytest.fixture(scope="module")
+def realm():
+    made = Realm()
+    yield made
+    made.httpd.shutdown()
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory, small_studies, realm):
+    environment = {
+        "MONAI_LABEL_AUTH_ENABLE": "true",
+        "MONAI_LABEL_AUTH_REALM_URI": realm.url,
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+    folder = tmp_path_factory.mktemp("guarded")
+    server = wait_until_up(launch(folder, small_studies, "tasks", "staging", environment=environment))
+    yield server
+    server.stop()
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize(("method", "path"), ADDRESSES)
+def test_nothing_is_answered_without_a_token(guarded, method, path):
+    assert guarded.request(method, path).status_code == 401
+
+
+def test_forged_expired_and_foreign_tokens_are_refused(guarded, realm):
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = f"-----BEGIN PUBLIC KEY-----\n{realm.public}\n-----END PUBLIC KEY-----"
+    head, body, _ = realm.token("admin", "user").split(".")
+    none = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT"}').decode().rstrip("=")
+    tokens = [
+        realm.token("user", key=other),
+        realm.token("user", exp=int(time.time()) - 10),
+        realm.token("user", exp=None),
+        f"{none}.{body}.",
+        f"{head}.{body}.",
+        forged_with_public_key(head, body, pem),
+        "nonsense",
+    ]
+    for token in tokens:
+        assert guarded.request("GET", "/info/", headers=bearer(token)).status_code == 401
+
+
+def forged_with_public_key(head: str, body: str, pem: str) -> str:
+    """The public key used as the secret of HS256, which a careless server takes for a signature."""
+    import hashlib
+    import hmac
+
+    head = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').decode().rstrip("=")
+    signature = hmac.new(pem.encode(), f"{head}.{body}".encode(), hashlib.sha256).digest()
+    return f"{head}.{body}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
+
+
+def test_roles_decide_and_the_audit_says_who(guarded, realm):
+    user = bearer(realm.token("user"))
+    assert guarded.request("GET", "/info/", headers=user).status_code == 200
+    assert guarded.infer("staging", DICOM, headers=user).status_code == 200
+    for method, path in (("POST", "/batch/infer/staging"), ("DELETE", "/batch/infer")):
+        assert guarded.request(method, path, headers=user).status_code == 403
+    upload = guarded.request("PUT", "/datastore/image", headers=user, files={"file": ("x.nii", b"x")})
+    assert upload.status_code == 403
+    annotator = bearer(realm.token("user", "annotator"))
+    upload = guarded.request("PUT", "/datastore/image", headers=annotator, files={"file": ("x.nii", b"x")})
+    assert upload.status_code == 422  # let in, and looked at
+    assert guarded.request("GET", "/info/", headers=bearer(realm.token())).status_code == 403
+    lines = [json.loads(line) for line in (guarded.data / "audit.jsonl").read_text().splitlines()]
+    assert [line["user"] for line in lines if line["event"] == "answer"] == ["dr.reader"]
+
+
+def test_batch_inference_on_the_cpu_stores_results_and_shows_progress(guarded, realm):
+    """With the parameters that the stock server has as defaults; a broken study does not stop it."""
+    admin = {"headers": bearer(realm.token("user", "admin"))}
+    stock = {"device": "cuda", "multi_gpu": True, "gpus": "all", "save_label": True, "label_tag": "original",
+             "max_workers": 1, "max_batch_size": 0}  # fmt: skip
+    started = guarded.request("POST", "/batch/infer/staging_overlay", json=stock, **admin)
+    assert started.status_code == 200, started.text
+    second, end = None, time.monotonic() + START_S
+    while time.monotonic() < end:
+        task = guarded.request("GET", "/batch/infer", **admin).json()
+        if task["status"] == "RUNNING" and second is None:
+            second = guarded.request("POST", "/batch/infer/staging", **admin)
+        if task["status"] not in ("SUBMITTED", "RUNNING"):
+            break
+        time.sleep(0.5)
+    assert task["status"] == "DONE", task
+    assert second.status_code == 429
+    text = "\n".join(task["details"])
+    assert "3 of 3 done" in text and "2 stored, 1 failed" in text
+    assert not [trace for trace in (*TRACES, str(guarded.studies)) if trace in text]
+    objects = guarded.request("GET", "/datastore/?output=all", **admin).json()["objects"]
+    assert sum("staging_overlay" in entry["labels"] for entry in objects.values()) == 2
+    query = {"params": {"label": DICOM, "tag": "staging_overlay"}, **admin}
+    stored = guarded.request("GET", "/datastore/label", **query)
+    fresh = guarded.infer("staging_overlay", DICOM, query={"output": "image"}, **admin)
+    assert stored.content == fresh.content and stored.content[:4] == b"NRRD"
+    assert guarded.request("HEAD", "/datastore/label", **query).status_code == 200
+    info = guarded.request("GET", "/datastore/label/info", **query).json()
+    assert info["model"] == "staging_overlay"
+    validate_result(info["params"]["result"])
+
+
+def test_a_server_that_is_told_to_stop_ends_its_batch(guarded, realm):
+    """The last in this module: the server is gone afterwards."""
+    psutil = pytest.importorskip("psutil")
+    admin = {"headers": bearer(realm.token("user", "admin"))}
+    assert guarded.request("POST", "/batch/infer/staging", **admin).status_code == 200
+    process = psutil.Process(guarded.process.pid)
+    end = time.monotonic() + START_S
+    while not (children := process.children()) and time.monotonic() < end:
+        time.sleep(0.1)
+    guarded.process.terminate()
+    guarded.process.wait(timeout=60)
+    gone, alive = psutil.wait_procs(children, timeout=30)
+    assert len(gone) == 1 and not alive

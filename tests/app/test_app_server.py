@@ -1,0 +1,243 @@
+"""What the server says: nine entries over one pass, as stock clients read them, without blocking."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from app_server import ROOT, TRACES, needs_monailabel
+from lib.audit import verify_audit
+
+from radclear.ct import read_study, study_key
+from radclear.results import validate_result
+
+pytestmark = needs_monailabel
+TASKS = ("tumor_location", "lung_disease", "staging")
+DICOM, NIFTI = study_key("DOE^JANE_0"), study_key("ROE_RICHARD.nii.gz")
+MOST_INFO_S = 0.5
+
+
+def parts(response) -> tuple[dict, str, bytes]:
+    """JSON, file name and file of a multipart answer, read as the stock client does."""
+    import cgi
+    import io
+
+    form = cgi.FieldStorage(
+        fp=io.BytesIO(response.content),
+        headers={
+            "content-type": response.headers["content-type"],
+            "content-length": str(len(response.content)),
+        },
+        environ={"REQUEST_METHOD": "POST"},
+    )
+    return json.loads(form["params"].value), form["image"].filename, form["image"].file.read()
+
+
+def image_of(content: bytes, folder, name: str = "overlay.nrrd"):
+    """A SimpleITK image, as the stock Slicer module reads it."""
+    (folder / name).write_bytes(content)
+    return pytest.importorskip("SimpleITK").ReadImage(str(folder / name))
+
+
+def voxels(image) -> np.ndarray:
+    """(k, j, i) as stored."""
+    import SimpleITK
+
+    return SimpleITK.GetArrayFromImage(image)
+
+
+def test_info_lists_three_entries_per_question_and_few_labels(server):
+    info = server.request("GET", "/info/").json()
+    kinds = {name: model["type"] for name, model in info["models"].items()}
+    assert kinds == {
+        f"{task}{suffix}": kind
+        for task in TASKS
+        for suffix, kind in (("", "classification"), ("_findings", "detection"), ("_overlay", "segmentation"))
+    }
+    assert info["labels"] == ["key slice 1", "key slice 2", "key slice 3", "attention"]
+    assert info["models"]["staging"]["classes"] == ["I", "II", "III", "IV"]
+    assert len(info["models"]["staging"]["weights_sha256"]) == 64
+    assert "research use only" in info["intended_use"] and set(info["strategies"]) == {"first", "random"}
+    assert info["datastore"]["total"] >= 8
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("image", [DICOM, NIFTI])
+def test_the_answer_is_that_of_the_command_line(server, task, image, expected):
+    answer = server.infer(task, image).json()
+    validate_result(answer["result"])
+    wanted = expected[image][task]
+    (found,) = answer["result"]["tasks"]
+    assert found["top_class"] == wanted["top_class"]
+    assert [c["probability"] for c in found["classes"]] == pytest.approx(
+        [c["probability"] for c in wanted["classes"]], abs=1e-4
+    )
+    assert [key["index"] for key in found["key_slices"]] == [key["index"] for key in wanted["key_slices"]]
+    assert [p["label"] for p in answer["prediction"]] == [c["name"] for c in wanted["classes"]]
+
+
+@pytest.fixture(scope="module")
+def expected(small_studies):
+    """What `radclear predict` says of the same studies: id → task → entry of the result."""
+    from radclear.bundle import load_heads, predict_study
+    from radclear.cli.catalog import head_paths
+
+    heads = load_heads(head_paths(ROOT / "bundles", None))
+    paths = {DICOM: small_studies / "DOE^JANE_0", NIFTI: small_studies / "ROE_RICHARD.nii.gz"}
+    return {
+        image: {entry["task"]: entry for entry in predict_study(path, heads).result["tasks"]}
+        for image, path in paths.items()
+    }
+
+
+def test_findings_are_markups_on_the_key_slices(server):
+    params, name, content = parts(server.infer("lung_disease_findings", DICOM))
+    (listed,) = json.loads(content)["markups"]
+    entry = params["result"]["tasks"][0]
+    assert name == "lung_disease_findings.json" and listed["name"].startswith("Lung disease: ")
+    assert len(listed["controlPoints"]) == len(entry["key_slices"]) >= 1
+    for point, key in zip(listed["controlPoints"], entry["key_slices"], strict=True):
+        assert point["position"][2] == pytest.approx(key["z_mm"], abs=0.01)
+        assert f"S{key['number']} " in point["label"]
+
+
+@pytest.mark.parametrize("image", [DICOM, NIFTI])
+def test_an_overlay_lies_on_the_grid_that_viewers_get(server, image, tmp_path):
+    params, name, content = parts(server.infer("staging_overlay", image))
+    overlay = image_of(content, tmp_path)
+    served = server.request("GET", "/datastore/image", params={"image": image})
+    file_name = served.headers["content-disposition"].split("filename=")[1].strip('"')
+    assert name == "staging_overlay.nrrd" and file_name.startswith(image)
+    volume = image_of(served.content, tmp_path, file_name)
+    for measure in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(overlay, measure)() == pytest.approx(getattr(volume, measure)(), abs=1e-4)
+    values = sorted(set(np.unique(voxels(overlay))) - {0})
+    assert sorted(params["label_names"].values()) == values
+
+
+def test_frames_are_on_the_key_slices_of_the_volume_that_viewers_get(server, tmp_path):
+    """Read back by radclear itself, which turns any stored order into the canonical one."""
+    params, _, content = parts(server.infer("tumor_location_overlay", NIFTI))
+    overlay = voxels(image_of(content, tmp_path))
+    served = server.request("GET", "/datastore/image", params={"image": NIFTI})
+    (tmp_path / "v.nii.gz").write_bytes(served.content)
+    axes = read_study(tmp_path / "v.nii.gz").source_grid.axes
+    assert axes.stored == (0, 1, 2)
+    upright = overlay[::-1] if axes.reversed[2] else overlay
+    for key in params["result"]["tasks"][0]["key_slices"]:
+        assert (upright[key["index"]][0] == key["rank"]).all()
+
+
+def test_the_file_alone_and_the_json_alone_can_be_had(server):
+    only_file = server.infer("staging_findings", DICOM, query={"output": "image"})
+    assert (
+        json.loads(only_file.content)["markups"] and "attachment" in only_file.headers["content-disposition"]
+    )
+    assert server.infer("staging_findings", DICOM, query={"output": "json"}).json()["prediction"]
+    none = server.infer("staging", DICOM, query={"output": "image"})
+    assert none.status_code == 400 and "staging_findings" in none.json()["detail"]
+
+
+def test_three_questions_cost_one_pass_and_info_answers_meanwhile(server, long_study, capsys):
+    """Second and third request in 10 % of the first's time, and no `/info/` behind an inference.
+
+    On a machine that does other things, too, single answers of `/info/` may take longer than half a second;
+    where the inference blocked the server, one would take as long as the inference.
+    """
+    waits, done = [], threading.Event()
+
+    def poll():
+        while not done.is_set():
+            start = time.perf_counter()
+            assert server.request("GET", "/info/").status_code == 200
+            waits.append(time.perf_counter() - start)
+            time.sleep(0.05)
+
+    poller = threading.Thread(target=poll)
+    poller.start()
+    seconds = []
+    for entry in ("tumor_location", "lung_disease_findings", "staging_overlay"):
+        start = time.perf_counter()
+        assert server.infer(entry, long_study).status_code == 200
+        seconds.append(time.perf_counter() - start)
+        done.set()
+    poller.join()
+    ratios = [later / seconds[0] for later in seconds[1:]]
+    with capsys.disabled():
+        print(
+            f"\nfirst request {seconds[0]:.2f} s, second {seconds[1]:.3f} s ({ratios[0]:.1%}), third "
+            f"{seconds[2]:.3f} s ({ratios[1]:.1%}); /info/ {len(waits)} times, "
+            f"median {np.median(waits):.3f} s, at most {max(waits):.3f} s"
+        )
+    assert max(ratios) <= 0.10
+    assert seconds[0] > 4 * MOST_INFO_S, "the inference was too short to show that the server is not blocked"
+    assert np.median(waits) < MOST_INFO_S and max(waits) < seconds[0] / 4
+
+
+def test_beyond_the_bound_requests_are_refused_and_the_others_answered(server):
+    """One runs and three wait (the fixture's option); eight come, for two studies that are new."""
+    images = [study_key(f"DOE^LONG_{number}.nii") for number in (0, 1)] * 4
+    with ThreadPoolExecutor(8) as pool:
+        responses = list(pool.map(lambda image: server.infer("staging", image), images))
+    codes = [response.status_code for response in responses]
+    assert set(codes) == {200, 429} and codes.count(200) >= 4
+    refused = next(response for response in responses if response.status_code == 429)
+    assert refused.headers["retry-after"] == "5" and "try again" in refused.json()["detail"]
+    assert server.infer("staging", images[0]).status_code == 200
+
+
+def test_series_can_be_chosen_and_an_unknown_one_is_not_found(server):
+    refused = server.infer("staging", DICOM, params='{"series": "1.2.3"}')
+    assert refused.status_code == 422 and "not here" in refused.json()["detail"]
+    assert "1.2.3" not in refused.json()["detail"]
+
+
+def test_a_broken_study_is_an_error_that_says_why(server):
+    response = server.infer("staging", study_key("DOE^BROKEN"))
+    assert response.status_code == 422 and response.json()["detail"]
+
+
+def test_the_stock_client_works(server, tmp_path):
+    """The client class that MONAI Label's own wheel ships, as its Slicer module uses it."""
+    client_module = pytest.importorskip("monailabel.client")
+    client = client_module.MONAILabelClient(server.url, tmpdir=str(tmp_path))
+    sample = client.next_sample("first", {})
+    assert sample["id"] in client.datastore()["objects"] and "path" not in sample
+    file, params = client.infer(
+        "staging_overlay", DICOM, {"result_extension": ".nrrd", "result_dtype": "uint8"}
+    )
+    assert file.endswith(".nrrd") and len(params["label_names"]) >= 2
+    file, params = client.infer(
+        "staging_findings", DICOM, {"result_extension": ".nrrd", "result_dtype": "uint8"}
+    )
+    assert file.endswith(".json") and params["label_names"] == {}
+
+
+def test_nothing_that_clients_see_names_a_patient(server):
+    texts = [server.request("GET", "/info/").text, server.request("GET", "/datastore/?output=all").text]
+    texts += [server.infer(f"{task}{suffix}", DICOM).text for task in TASKS for suffix in ("", "_findings")]
+    for text in texts:
+        assert not [trace for trace in TRACES if trace in text]
+
+
+def test_log_audit_and_files_name_no_patient(server):
+    """The last on the shared server: everything before has been logged."""
+    n_lines, broken = verify_audit(server.data / "audit.jsonl")
+    assert n_lines >= 2 and broken == []
+    answers = [json.loads(line) for line in (server.data / "audit.jsonl").read_text().splitlines()]
+    answer = next(line for line in answers if line["event"] == "answer")
+    assert (
+        answer["user"] == "anonymous"
+        and len(answer["series_hash"]) == 64
+        and len(answer["weights_sha256"]) == 64
+    )
+    assert sum(answer["answer"].values()) > 0 and answer["study"].startswith("study-")
+    ours = server.printed.split("App Init...", 1)[-1]  # before, MONAI Label prints what it was started with
+    for text in (ours, server.app_log.read_text(), (server.data / "audit.jsonl").read_text()):
+        assert not [trace for trace in TRACES if trace in text]
+    for file in server.data.rglob("*"):
+        assert not [trace for trace in TRACES if trace in file.name]
