@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import random
 import zipfile
 
 import pytest
@@ -110,7 +111,7 @@ def bomb() -> bytes:
     header[252:256] = struct.pack("<2h", 0, 1)
     header[280:328] = struct.pack("<12f", 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
     header[344:348] = b"n+1\0"
-    return gzip.compress(bytes(header))
+    return gzip.compress(bytes(header), mtime=0)
 
 
 def climbing_zip() -> bytes:
@@ -125,7 +126,7 @@ def climbing_zip() -> bytes:
     [
         (".nii.gz", b"", 422, "NIfTI"),
         (".nii.gz", b"\x1f\x8b" + b"x" * 500, 422, "damaged"),
-        (".nii", os.urandom(2000), 422, "no single-file NIfTI"),
+        (".nii", random.Random(0).randbytes(2000), 422, "no single-file NIfTI"),
         (".nrrd", b"NRRD0004\ndata file: /etc/passwd\n\n", 422, "another file"),
         (".mha", b"NDims = 3\nElementDataFile = /etc/passwd\n", 422, "another file"),
         (".zip", b"PK\x03\x04 not really", 422, "zip"),
@@ -135,7 +136,11 @@ def climbing_zip() -> bytes:
         (".pt", b"x", 415, ".nii.gz"),
         ("", b"x", 415, ".nii.gz"),
     ],
-)
+    ids=[
+        "empty", "broken gzip", "noise", "NRRD of another file", "MHA of another file", "broken zip",
+        "climbing zip", "bomb", "too large", "weights", "no suffix",
+    ],
+)  # fmt: skip
 def test_what_is_no_study_is_refused_and_leaves_nothing(index, suffix, content, status, match):
     with pytest.raises(UploadError, match=match) as caught:
         index.add("x", suffix, io.BytesIO(content))
