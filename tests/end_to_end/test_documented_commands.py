@@ -22,10 +22,14 @@ NOT_RUN = {
     "make serve": "it runs until it is stopped; tests/app starts servers",
     "python -m monailabel.main": "as make serve",
     "curl": "needs a running server; tests/app asks one",
+    ".venv/bin/python -m radclear.experiments.compare_": "needs many phantoms or real slices; "
+    "tests/experiments runs both",
     "pip install": "the environment of this test was made by it; see the Makefile",
 }
 SMALLER = {
-    r"--studies (300|600)": "--studies 12",
+    r"pretrain_arms ": "pretrain_arms --arms control random --image-size 32 --epochs 1 --samples-per-epoch 8 "
+    "--samples-per-batch 4 --probe-slices 4 ",
+    r"--studies (300|436|600)": "--studies 12",
     r"--slices 64": "--slices 24",
     r"--size (96|128|256)": "--size 64",
     r"--max_epochs \d+": "--max_epochs 2",
