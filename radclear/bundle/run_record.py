@@ -201,6 +201,13 @@ class StudyRun:
             *((record, "failed") for record in report.failed),
         ]
         records.sort(key=lambda entry: order[entry[0].key])
+        self._write_tables(records, report)
+        logger.info(
+            "%d done, %d done before, %d failed", *map(len, (report.done, report.skipped, report.failed))
+        )
+        return report
+
+    def _write_tables(self, records: Sequence[tuple[StudyRecord, str]], report: RunReport) -> None:
         write_tables(
             records,
             report,
@@ -211,10 +218,6 @@ class StudyRun:
             settings=self.settings,
             identifiers=self.identifiers,
         )
-        logger.info(
-            "%d done, %d done before, %d failed", *map(len, (report.done, report.skipped, report.failed))
-        )
-        return report
 
     def _record_of_before(self, source: StudySource) -> StudyRecord | None:
         """The record of a study whose result is there and still holds, else None."""
