@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 900  # seconds; about eight where the machine has nothing else to do
 #: Suffix of the name → slices of the studies that only the shared server has.
-LONG_STUDIES = {"": 96, "_0": 24, "_1": 24, "_2": 96, "_3": 8}
+LONG_STUDIES = {"": 384, "_0": 24, "_1": 24, "_2": 384, "_3": 8}
 #: What must not get out: patients' names in folder names, and what is in DICOM headers of the studies.
 TRACES = ("DOE", "JANE", "ROE", "RICHARD", "PHANTOM-", "2.25.")
 
