@@ -50,13 +50,7 @@ class AnnotatedSlices(Dataset):
             folder: the cohort.
             split: only studies with this value in the `split` column of the cohort's `labels.csv` are read;
                 all where None.
-            windows: as for the embeddings.
-            window_shares: how often each window is drawn; equally often by default.
-            image_size: side in pixels to which a slice is resized before a view is cut.
-            view_size: side of a view in pixels; the whole slice by default.
-            strides: sides in pixels of the cells that labels are given for, as the maps of the backbone have
-                them.
-            transform: MONAI transform of `{"image": …, "label": …}`.
+            windows, window_shares, image_size, view_size, strides, transform: see `AnnotatedViews`.
 
         Raises:
             CohortError: a table is missing or has no row for this split, a box names an absent slice, slices
