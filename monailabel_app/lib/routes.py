@@ -32,6 +32,7 @@ from lib.request_check import (
 )
 from lib.responses import OUTPUTS, answer_response, error_response, finished, invalid_response
 from lib.studies import UPLOAD_SUFFIXES
+from lib.verdict_routes import verdict_router
 from radclear.errors import RadclearError
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ def who(user: User) -> str:
 def build_router(app: Any) -> APIRouter:
     """All routes of the app. Those with `def` run in threads, and `infer` in the app's queue."""
     router = APIRouter()
+    router.include_router(verdict_router(app, reader=user_role, annotator=annotator_role, who=who))
 
     @router.get("/")
     def root() -> dict[str, str]:
