@@ -19,21 +19,26 @@ from lib.datastore import StudyDatastore
 from lib.dicomweb import DicomWebIndex, connect
 from lib.infers import build_tasks
 from lib.labels import LabelFiles
+from lib.learning_routes import RetrainHead, VerdictScoring
 from lib.log_privacy import PrivateLog, install
 from lib.options import is_remote, read_options
 from lib.request_check import checked_image, checked_model
 from lib.routes import serve
+from lib.strategies import strategies
 from lib.studies import StudyIndex, UploadLimits
+from lib.trainings import Training, Trainings
 from lib.verdicts import VerdictStore
+from lib.versions import BUNDLED, HeadVersions, VersionError
 from lib.volumes import VolumeFiles
 from lib.work_queue import WorkQueue
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.tasks.activelearning.first import First
-from monailabel.tasks.activelearning.random import Random
 
 from radclear import __version__
 from radclear.backbones import keep_freed_memory
@@ -59,6 +64,8 @@ class RadclearApp(MONAILabelApp):
         self.data = self.options.data_folder(studies)
         self.audit = Audit(self.data / "audit.jsonl")
         self.verdicts = VerdictStore(self.data / "verdicts")
+        self.versions = HeadVersions(self.data / "models", device=resolve_device(self.options.device))
+        self.trainings = Trainings(self.data / "trainings", self.versions, finished=self._finished)
         self.queue = WorkQueue(waiting=self.options.waiting)
         keep_freed_memory()
         super().__init__(
@@ -71,6 +78,8 @@ class RadclearApp(MONAILabelApp):
         )
         server = sys.modules.get("monailabel.app")
         if server is not None:  # not there in a child process, which runs one task and ends
+            for left in self.trainings.clean():
+                logger.warning("the training of %s was killed; what it left is removed", left)
             serve(server.app, self)
             end_with_server()
             self.audit.append("start", version=__version__, models=self._weights())
@@ -122,13 +131,15 @@ class RadclearApp(MONAILabelApp):
     def init_infers(self) -> dict[str, InferTask]:
         """Three entries for each question."""
         options = self.options
-        device = resolve_device(options.device)
-        heads = load_heads(
+        device = self.versions.device
+        bundled = load_heads(
             head_paths(bundles_folder(options.bundles), list(options.tasks)),
             backbone_bundle=options.backbone,
             device=device,
         )
-        answers = StudyAnswers(
+        self.bundled = {head.task: head for head in bundled}
+        heads = [self.versions.load_current(head.task) or head for head in bundled]
+        self.answers = StudyAnswers(
             device=device,
             precision=options.precision,
             batch_size=options.batch_size,
@@ -137,10 +148,19 @@ class RadclearApp(MONAILabelApp):
             memory_cap_bytes=options.memory_cap_bytes,
         )
         logger.info("%d heads on %s", len(heads), device)
-        return build_tasks(heads, answers, self.audit, identifiers=options.identifiers)
+        tasks = build_tasks(heads, self.answers, self.audit, identifiers=options.identifiers)
+        for task in tasks.values():
+            task.head_version = self.versions.current(task.head.task)
+        return tasks
 
     def init_strategies(self) -> dict[str, Strategy]:
-        return {"first": First(), "random": Random()}
+        return {"first": First(), **strategies(self)}
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        return {task: RetrainHead(f"train {task} from readers' verdicts") for task in self.bundled}
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        return {task: VerdictScoring(f"{task} against readers' verdicts") for task in self.bundled}
 
     def init_batch_infer(self) -> Callable:
         return StudyBatch()
@@ -191,6 +211,39 @@ class RadclearApp(MONAILabelApp):
     def models(self) -> dict[str, InferTask]:
         """The entries that can be asked: name → task."""
         return self._infers
+
+    def publish(self, task: str, version: str, *, user: str) -> Head:
+        """Let a version of a head answer from now on; requests on their way end with the one before.
+
+        Args:
+            task: the question.
+            version: `bundled`, or a trained one.
+            user: for the audit.
+
+        Raises:
+            VersionError: the version does not load, or does not fit the bundled head.
+        """
+        bundled = self.bundled[task]
+        head = bundled if version == BUNDLED else self.versions.load(task, version)
+        if (head.classes, head.backbone.weights_sha256) != (bundled.classes, bundled.backbone.weights_sha256):
+            raise VersionError(
+                f"version {version} of {task} has other classes, or was trained on another backbone than the "
+                "one in use; train a new version"
+            )
+        self.audit.append(
+            "publish", user=user, task=task, version=version, weights_sha256=head.weights_sha256
+        )
+        self.versions.choose(task, version, head.weights_sha256)
+        for entry in self._infers.values():
+            if entry.head.task == task:
+                entry.use(head, version)
+        return head
+
+    def _finished(self, training: Training) -> None:
+        report = self.versions.report(training.task, training.id)
+        self.audit.append("trained", task=training.task, version=training.id, studies=report["n_studies"])
+        if training.publish:
+            self.publish(training.task, training.id, user="training")
 
     def heads(self) -> dict[str, Head]:
         """The heads that answer: question → head."""

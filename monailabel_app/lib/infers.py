@@ -46,6 +46,12 @@ class HeadTask(InferTask):
         self.audit = audit
         self.entry = entry
         self.identifiers = identifiers
+        self.head_version = "bundled"
+
+    def use(self, head: Head, version: str) -> None:
+        """Answer with another version of the head from now on."""
+        self.description = self._description(head)
+        self.head, self.head_version = head, version
 
     def _labels(self, head: Head) -> dict[str, int]:
         return {}
@@ -61,6 +67,7 @@ class HeadTask(InferTask):
             "kind": self.head.kind,
             "classes": list(self.head.classes),
             "version": self.head.version,
+            "head_version": self.head_version,
             "weights_sha256": self.head.weights_sha256,
             "backbone_weights_sha256": self.head.backbone.weights_sha256,
             "demonstration": self.head.demonstration,
@@ -80,11 +87,12 @@ class HeadTask(InferTask):
             Path of a temporary file, which the caller removes, or None; and the JSON.
         """
         source: StudySource = request["source"]
+        head, version = self.head, self.head_version
         prediction, notes = self.answers.answer(
-            source, self.head, series=request.get("series"), identifiers=self.identifiers
+            source, head, series=request.get("series"), identifiers=self.identifiers
         )
-        self._to_audit(request, prediction)
-        answer = answer_json(prediction, notes)
+        self._to_audit(request, prediction, head)
+        answer = {**answer_json(prediction, notes), "head_version": version}
         file, names = self.write(prediction)
         return file, {**answer, "label_names": names}
 
@@ -92,8 +100,8 @@ class HeadTask(InferTask):
         """The entry's file, and the names of its labels; none of both for classification."""
         return None, {}
 
-    def _to_audit(self, request: Mapping[str, Any], prediction: StudyPrediction) -> None:
-        (answer,), head = prediction.answers, self.head
+    def _to_audit(self, request: Mapping[str, Any], prediction: StudyPrediction, head: Head) -> None:
+        (answer,) = prediction.answers
         self.audit.append(
             "answer",
             user=request.get("user", ""),

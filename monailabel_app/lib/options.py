@@ -89,6 +89,7 @@ class Options:
         memory_gib: largest decoded study.
         rescan: seconds between looks at the folder of studies.
         identifiers: show study names and UIDs to clients; the log and the audit never have them.
+        base_labels, base_embeddings: label table and embeddings that heads are trained from beside verdicts.
     """
 
     tasks: tuple[str, ...] = _option(_tasks, tuple(TASKS))
@@ -109,6 +110,8 @@ class Options:
     memory_gib: int = _option(_number(1), 4)
     rescan: float = _option(_seconds, 30.0)
     identifiers: bool = _option(_switch, False)
+    base_labels: str | None = _option(str, None)
+    base_embeddings: str | None = _option(str, None)
 
     @property
     def memory_cap_bytes(self) -> int:
@@ -166,4 +169,7 @@ def read_options(conf: Mapping[str, str] | None) -> Options:
             chosen[key] = known[key].metadata["convert"](str(text))
         except ValueError as error:
             raise OptionError(f"--conf {key} is {text!r}: {error}") from None
-    return Options(**chosen)
+    options = Options(**chosen)
+    if (options.base_labels is None) != (options.base_embeddings is None):
+        raise OptionError("base_labels and base_embeddings go together; give both or none")
+    return options

@@ -20,7 +20,9 @@ from lib.datastore import ReadOnlyError
 from lib.labels import LabelError
 from lib.request_check import RequestError
 from lib.studies import UnknownStudyError
+from lib.training_rows import TrainingError
 from lib.verdicts import VerdictError
+from lib.versions import VersionError
 from lib.work_queue import QueueClosedError, QueueFullError
 from radclear.backbones.errors import EmbeddingMemoryError
 from radclear.ct import CTInputError
@@ -37,6 +39,8 @@ _STATUS = (
     (QueueClosedError, 503),
     (AuditError, 503),
     (VerdictError, 503),
+    (TrainingError, 409),
+    (VersionError, 409),
     (EmbeddingMemoryError, 503),
     (CTInputError, 422),
 )

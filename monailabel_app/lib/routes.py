@@ -20,6 +20,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from lib import authentication
 from lib.guard import Guard
+from lib.learning_routes import learning_router
 from lib.request_check import (
     BATCH_IMAGES,
     BATCH_PARAMS,
@@ -81,7 +82,9 @@ def who(user: User) -> str:
 def build_router(app: Any) -> APIRouter:
     """All routes of the app. Those with `def` run in threads, and `infer` in the app's queue."""
     router = APIRouter()
-    router.include_router(verdict_router(app, reader=user_role, annotator=annotator_role, who=who))
+    roles = {"reader": user_role, "annotator": annotator_role}
+    router.include_router(verdict_router(app, **roles, who=who))
+    router.include_router(learning_router(app, **roles, admin=admin_role, who=who))
 
     @router.get("/")
     def root() -> dict[str, str]:
@@ -158,8 +161,8 @@ def build_router(app: Any) -> APIRouter:
 
     @router.post("/activelearning/{strategy}")
     def sample(strategy: str, params: OptionalBody = None, user: User = user_role) -> dict[str, Any]:
-        checked_params(params, STRATEGY_PARAMS)
-        return app.next_sample({"strategy": checked_model(strategy, app.strategies())})
+        wanted = checked_params(params, {**STRATEGY_PARAMS, "task": "|".join(app.heads())})
+        return app.next_sample({**wanted, "strategy": checked_model(strategy, app.strategies())})
 
     @router.get("/batch/infer")
     def batch_status(all: bool = False, check_if_running: bool = False, user: User = user_role) -> Any:

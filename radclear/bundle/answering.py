@@ -106,6 +106,10 @@ class StudyAnswers:
         )
         return StudyPrediction(study, (answer,), result, seconds), embeddings.notes
 
+    def embeddings(self, source: StudySource, head: Head, *, series: str | None = None) -> torch.Tensor:
+        """(Z·W, d) float32 embeddings that the head would answer from; arguments and errors as `answer`."""
+        return self._embedded(source, head, series, {})[1].feats
+
     def _embedded(
         self, source: StudySource, head: Head, series: str | None, seconds: dict[str, float]
     ) -> tuple[Study, _Embeddings]:
