@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 #: What the child is told, beside what a job holds; as docs/how-to/train-heads.md trains the bundled heads.
 SETTINGS = {"max_epochs": 80, "learning_rate": 0.0005, "patience": 20, "bags_per_batch": 16}
 SHOWN_LINES = 50
+_PREFIX = re.compile(r"^[\d-]{10} [\d:,]{12} - \w+ - ")  # of MONAI's log
+_SETTINGS_DUMP = ("> ", "---")  # that MONAI's run starts with
 
 
 @dataclass
@@ -53,8 +56,9 @@ class Training:
         file = self.folder / "training.log"
         if not file.is_file():
             return []
-        text = file.read_text(encoding="utf-8", errors="replace")
-        return text.replace("\r", "\n").splitlines()[-SHOWN_LINES:]
+        text = file.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
+        lines = (_PREFIX.sub("", line).strip() for line in text.splitlines())
+        return [line for line in lines if line and not line.startswith(_SETTINGS_DUMP)][-SHOWN_LINES:]
 
 
 class Trainings:

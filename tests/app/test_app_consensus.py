@@ -1,0 +1,156 @@
+"""Several readers' verdicts become one label; versions of heads; rows to train from."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+
+import pytest
+from app_server import ROOT, needs_monailabel
+
+STAGES = ("I", "II", "III", "IV")
+
+
+@dataclass(frozen=True)
+class Vote:
+    classes: tuple[str, ...] | None
+
+
+def votes(**by_reader):
+    return {"s": {name: Vote(classes) for name, classes in by_reader.items()}}
+
+
+def test_one_class_by_most_votes_and_none_in_a_tie():
+    from lib.consensus import consensus
+
+    two_to_one = votes(ada=("II",), bob=("II",), eve=("III",), dan=None)
+    found = consensus(two_to_one, classes=STAGES, kind="multiclass")
+    assert found.labels == {"s": ("II",)} and found.readers == {"s": 3}
+    tie = consensus(votes(ada=("II",), bob=("III",)), classes=STAGES, kind="ordinal")
+    assert tie.labels == {} and tie.excluded == {"s": "as many readers for as against II, III"}
+    nobody = consensus(votes(ada=None), classes=STAGES, kind="multiclass")
+    assert "name no classes" in nobody.excluded["s"]
+
+
+def test_classes_that_may_be_together_need_more_than_half():
+    from lib.consensus import consensus
+
+    names = ("a", "b", "c")
+    found = consensus(votes(x=("c", "a"), y=("a",), z=("a", "b")), classes=names, kind="multilabel")
+    assert found.labels == {"s": ("a",)}
+    tie = consensus(votes(x=("a", "b"), y=("a",)), classes=names, kind="multilabel")
+    assert tie.excluded == {"s": "as many readers for as against b"}
+    none = consensus(votes(x=(), y=()), classes=names, kind="multilabel")
+    assert none.labels == {"s": ()}
+
+
+def test_rows_have_the_columns_of_the_heads_training_table():
+    from lib.training_rows import LabelColumns, hashed, reader_rows, split_of
+
+    lung = LabelColumns.of_bundle(ROOT / "bundles" / "lung_disease_classification")
+    staging = LabelColumns.of_bundle(ROOT / "bundles" / "staging_classification")
+    assert staging.cells(("III",)) == {"stage": "III"}
+    cells = lung.cells(("nodule", "effusion"))
+    assert {name for name, value in cells.items() if value == "1"} == {"disease_nodule", "disease_effusion"}
+    assert len(cells) == 5
+    patient = hashed("P7")
+    rows = reader_rows([{"key": "study-1", "patient": patient, "label": ("I",)}], staging, {patient: "val"})
+    assert rows == [{"study": "study-1", "patient": patient, "split": "val", "stage": "I"}]
+    shares = [split_of(hashed(str(n))) for n in range(2000)]
+    assert 0.26 < shares.count("test") / 2000 < 0.34 and 0.16 < shares.count("val") / 2000 < 0.24
+
+
+def test_the_base_table_keeps_its_splits_and_loses_what_readers_judged(tmp_path):
+    import torch
+    from lib.training_rows import LabelColumns, TrainingError, base_rows, hashed
+
+    from radclear.cohort import EmbeddingStore
+    from radclear.ct import study_key
+
+    store = EmbeddingStore(tmp_path / "embeddings")
+    attributes = dict.fromkeys(("encoder", "weight_sha256", "precision", "fingerprint"), "x")
+    for name in ("one", "two"):
+        store.write(
+            study_key(name),
+            torch.zeros(2, 4),
+            torch.zeros(2, 3),
+            {**attributes, "windows": ("w",), "image_size": 224, "series_hash": f"series of {name}"},
+        )
+    columns = LabelColumns({name: name for name in STAGES}, "stage")
+    table = tmp_path / "labels.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [("study", "patient", "split", "stage"), ("one", "P1", "train", "I"), ("two", "P2", "val", "II")]
+        )
+    rows, judged = base_rows(table, store, columns, not_series={"series of one"})
+    assert rows == [{"study": "two", "patient": hashed("P2"), "split": "val", "stage": "II"}] and judged == 1
+    with pytest.raises(TrainingError, match="no column grade"):
+        base_rows(table, store, LabelColumns({}, "grade"), not_series=set())
+
+
+def test_patients_of_dicom_are_told_by_their_id(tmp_path):
+    from lib.training_rows import hashed, patient_of
+
+    from radclear.phantom import make_phantom, write_dicom, write_nifti
+
+    phantom = make_phantom(3, n_slices=24, size=64)
+    write_dicom(phantom, tmp_path / "a")
+    write_dicom(phantom, tmp_path / "b")
+    nifti = write_nifti(phantom, tmp_path / "c.nii.gz")
+    assert patient_of(tmp_path / "a", "study-a") == patient_of(tmp_path / "b", "study-b") != hashed("study-a")
+    assert patient_of(nifti, "study-c") == hashed("study-c")
+
+
+def test_a_version_counts_when_it_is_whole_and_no_other_weights_answer_in_its_name(tmp_path):
+    from lib.request_check import RequestError
+    from lib.versions import HeadVersions, VersionError
+
+    versions = HeadVersions(tmp_path, device="cpu")
+    name, folder = versions.start("staging")
+    folder.mkdir(parents=True)
+    assert versions.listed("staging") == [] and versions.current("staging") == "bundled"
+    versions.keep("staging", name)
+    assert versions.listed("staging") == [name] and versions.start("staging")[0] != name
+    versions.choose("staging", name, "a" * 64)
+    assert versions.current("staging") == name
+    with pytest.raises(VersionError, match="cannot be loaded"):
+        versions.load_current("staging")
+    (tmp_path / "staging" / "current.json").write_text(
+        json.dumps({"version": "20200101T000000Z", "weights_sha256": "a"})
+    )
+    with pytest.raises(VersionError, match="should answer and is gone; restore it"):
+        versions.load_current("staging")
+    versions.choose("staging", "bundled", "")
+    assert versions.load_current("staging") is None
+    with pytest.raises(RequestError, match="no version of this name"):
+        versions.path("staging", "../staging")
+    (tmp_path / "staging" / "20200101T000000Z.partial").mkdir()
+    assert versions.clean() == ["staging 20200101T000000Z"] and versions.clean() == []
+
+
+@needs_monailabel
+def test_entropy_and_agreement():
+    import torch
+    from lib.strategies import agreement, entropy_bits
+
+    from radclear.aggregation import AttentionMIL, EnsembleMIL
+
+    assert entropy_bits(dict.fromkeys(STAGES, 0.25), kind="multiclass") == pytest.approx(2)
+    assert entropy_bits({"a": 1.0, "b": 0.0}, kind="multiclass") == 0
+    p = 0.1
+    one = -(p * math.log2(p) + (1 - p) * math.log2(1 - p))
+    assert entropy_bits({"a": p, "b": 0.5}, kind="multilabel") == pytest.approx(one + 1)
+
+    class Head:
+        aggregator = EnsembleMIL(AttentionMIL(embedding_dim=8, n_classes=2), 2)
+
+    feats = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    assert agreement(Head, feats) == pytest.approx(1)  # copies of one member agree
+    with torch.no_grad():
+        for parameter in Head.aggregator.members[1].parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    first, second = (m.eval()(feats[None], None) is None or m.attention[0] for m in Head.aggregator.members)
+    expected = float(torch.minimum(first, second).sum())
+    assert agreement(Head, feats) == pytest.approx(expected) and expected < 0.99

@@ -1,0 +1,203 @@
+"""Learning from readers on a real server: train, publish, go back, and everything that can be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+from app_server import launch, needs_monailabel, wait_until_up
+
+pytestmark = needs_monailabel
+TASK = "staging"
+N_STUDIES = 16
+
+
+@pytest.fixture(scope="module")
+def learner(tmp_path_factory):
+    """A server over small studies, with readers' classes by study."""
+    from radclear.phantom import STAGE_CLASSES, make_phantom, write_nifti
+
+    folder = tmp_path_factory.mktemp("learner")
+    studies = folder / "studies"
+    studies.mkdir()
+    for number in range(N_STUDIES):
+        write_nifti(make_phantom(number, n_slices=24, size=64), studies / f"case-{number}.nii.gz")
+    server = wait_until_up(launch(folder, studies))
+    keys = sorted(server.request("GET", "/datastore/?output=all").json()["objects"])
+    server.folder = folder
+    server.stages = {key: STAGE_CLASSES[n % 4] for n, key in enumerate(keys)}
+    yield server
+    server.stop()
+
+
+def model(server):
+    return server.request("GET", "/info/").json()["models"][TASK]
+
+
+def judge(server, key, *, reader="Ada", verdict="correct"):
+    shown = model(server)
+    body = {
+        "image": key,
+        "task": TASK,
+        "verdict": verdict,
+        "reader": reader,
+        "weights_sha256": shown["weights_sha256"],
+        "backbone_sha256": shown["backbone_weights_sha256"],
+    }
+    classes = {"classes": [server.stages[key]]} if verdict == "correct" else {}
+    return server.request("POST", "/radclear/verdicts", json={**body, **classes})
+
+
+def ended(server, *, seconds=240):
+    """The training's state once it does not run any more."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        state = server.request("GET", "/train/").json()
+        if state["status"] != "RUNNING":
+            return state
+        time.sleep(0.5)
+    pytest.fail(f"the training did not end: {state}")
+
+
+def child_of(server):
+    """Process id of the training."""
+    for _ in range(100):
+        found = subprocess.run(
+            ["pgrep", "-f", f"lib.retraining {server.data}"], capture_output=True, text=True, check=False
+        )
+        if found.stdout:
+            return int(found.stdout.split()[0])
+        time.sleep(0.1)
+    pytest.fail("no training process")
+
+
+def test_what_cannot_be_trained_or_chosen_is_said_in_a_sentence(learner):
+    nothing = learner.request("POST", f"/train/{TASK}")
+    assert nothing.status_code == 409 and "there are no verdicts on this question" in nothing.json()["detail"]
+    first = next(iter(learner.stages))
+    assert judge(learner, first).status_code == 201
+    one = learner.request("POST", f"/train/{TASK}")
+    assert one.status_code == 200, one.text
+    state = ended(learner)
+    assert state["status"] == "ERROR" and "give more verdicts" in state["details"][-1]
+    entropy = learner.request("POST", "/activelearning/entropy", json={"task": TASK})
+    assert entropy.status_code == 409 and "was answered by the weights in use" in entropy.json()["detail"]
+    folds = learner.request("POST", "/activelearning/agreement", json={"task": TASK})
+    assert folds.status_code == 409 and "is one model" in folds.json()["detail"]
+    assert learner.request("POST", f"/train/{TASK}", json={"epochs": 9}).status_code == 400
+    assert learner.request("POST", f"/radclear/models/{TASK}/..%2F..").status_code == 404
+
+
+def test_a_head_learns_is_published_and_the_old_one_stays_selectable(learner):
+    before = model(learner)
+    assert before["head_version"] == "bundled"
+    for key in learner.stages:
+        assert judge(learner, key).status_code == 201
+    key = next(iter(learner.stages))
+    started = learner.request("POST", f"/train/{TASK}", json={"publish": True})
+    assert started.status_code == 200, started.text
+    second = learner.request("POST", f"/train/{TASK}")
+    assert second.status_code == 429 and "is running" in second.json()["detail"]
+    assert learner.request("GET", "/info/", timeout=5).status_code == 200  # the server answers meanwhile
+    state = ended(learner)
+    assert state["status"] == "DONE", state["details"]
+    version = started.json()["id"]
+    after = model(learner)
+    assert after["head_version"] == version and after["weights_sha256"] != before["weights_sha256"]
+    answer = learner.infer(TASK, key, query={"output": "json"}).json()
+    assert answer["head_version"] == version
+    assert answer["result"]["tasks"][0]["model"]["weights_sha256"] == after["weights_sha256"]
+
+    listed = learner.request("GET", f"/radclear/models/{TASK}").json()
+    assert [entry["version"] for entry in listed["versions"]] == ["bundled", version]
+    report = listed["versions"][1]["report"]
+    assert report["n_judged"] == N_STUDIES == sum(report["n_studies"].values())
+    held = report["held_out"]
+    assert held["n_studies"] == report["n_studies"]["test"] == held["n_patients"]
+    assert set(held["auroc"]) == {"new", "current", "difference"}
+
+    back = learner.request("POST", f"/radclear/models/{TASK}/bundled").json()
+    assert back["weights_sha256"] == before["weights_sha256"] == model(learner)["weights_sha256"]
+    again = learner.request("POST", f"/radclear/models/{TASK}/{version}").json()
+    assert again["weights_sha256"] == after["weights_sha256"]
+
+
+def test_scores_and_the_least_certain_study(learner):
+    keys = list(learner.stages)
+    answers = {
+        key: learner.infer(TASK, key, query={"output": "json"}).json()["prediction"] for key in keys[:3]
+    }
+    scored = learner.request("POST", f"/scoring/{TASK}", json={}).json()
+    assert scored["n_studies"] == 3 and sum(scored["excluded"].values()) == N_STUDIES - 3
+    assert scored["metrics"]["macro"]["auroc"]["interval"] is None or scored["prevalence"]
+    assert learner.request("GET", "/scoring/").json()[TASK] == scored
+    none_left = learner.request("POST", "/activelearning/entropy", json={"task": TASK})
+    assert none_left.json() == {}
+    other = learner.request("POST", "/activelearning/random", json={"task": "lung_disease"}).json()
+    assert other["id"] in keys and other["n_unread"] == N_STUDIES
+    assert len(answers) == 3
+
+
+def test_a_killed_training_leaves_the_head_that_answers(learner):
+    before = model(learner)
+    learner.request("POST", f"/train/{TASK}", json={"publish": True})
+    os.kill(child_of(learner), signal.SIGKILL)
+    assert ended(learner)["status"] == "ERROR"
+    learner.request("POST", f"/train/{TASK}", json={"publish": True})
+    child_of(learner)
+    assert learner.request("DELETE", "/train/").json()["status"] == "STOPPED"
+    assert ended(learner)["status"] == "STOPPED"
+    assert model(learner) == before
+    assert not list((learner.data / "models").glob("*/*.partial"))
+
+
+def test_a_killed_server_loses_no_verdict_and_no_head(learner):
+    """Acknowledged verdicts are there; the training dies with the server, its remains are cleaned."""
+    before = model(learner)
+    learner.request("POST", f"/train/{TASK}", json={"publish": True})
+    child = child_of(learner)
+    acknowledged: list[str] = []
+    keys = list(learner.stages)
+
+    def write(reader):
+        import requests
+
+        for number in range(1000):
+            try:
+                reply = judge(learner, keys[number % len(keys)], reader=reader)
+            except (requests.RequestException, KeyError, ValueError):
+                return
+            if reply.status_code == 201:
+                acknowledged.append(reply.json()["id"])
+
+    writers = [threading.Thread(target=write, args=(f"reader {n}",)) for n in range(4)]
+    for writer in writers:
+        writer.start()
+    while len(acknowledged) < 12:
+        time.sleep(0.05)
+    learner.kill()
+    for writer in writers:
+        writer.join()
+    for _ in range(100):
+        if subprocess.run(["kill", "-0", str(child)], capture_output=True, check=False).returncode:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the training outlived its server")
+
+    again = wait_until_up(launch(learner.folder, learner.studies))
+    try:
+        found = set()
+        for key in keys:
+            reply = again.request("GET", "/radclear/verdicts", params={"image": key}).json()
+            found |= {verdict["id"] for verdict in reply["verdicts"]}
+        assert set(acknowledged) <= found
+        assert model(again) == before
+        assert not list((again.data / "models").glob("*/*.partial"))
+        assert not list((again.data / "trainings").iterdir())
+    finally:
+        again.stop()
