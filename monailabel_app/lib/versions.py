@@ -20,7 +20,7 @@ from radclear.results import write_atomically
 
 BUNDLED = "bundled"
 REPORT = "reader_report.json"
-_VERSION = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
+_VERSION = re.compile(r"\d{8}T\d{9}Z(-\d+)?")
 _PARTIAL = ".partial"
 
 
@@ -43,7 +43,8 @@ class HeadVersions:
 
     def start(self, task: str) -> tuple[str, Path]:
         """A new version and the folder it is made in, which does not count yet."""
-        moment = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}"
+        now = datetime.now(timezone.utc)
+        moment = f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z"
         name, number = moment, 1
         while (self.folder / task / name).exists():
             number += 1

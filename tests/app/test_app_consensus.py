@@ -118,7 +118,7 @@ def test_a_version_counts_when_it_is_whole_and_no_other_weights_answer_in_its_na
     with pytest.raises(VersionError, match="cannot be loaded"):
         versions.load_current("staging")
     (tmp_path / "staging" / "current.json").write_text(
-        json.dumps({"version": "20200101T000000Z", "weights_sha256": "a"})
+        json.dumps({"version": "20200101T000000000Z", "weights_sha256": "a"})
     )
     with pytest.raises(VersionError, match="should answer and is gone; restore it"):
         versions.load_current("staging")
@@ -126,8 +126,8 @@ def test_a_version_counts_when_it_is_whole_and_no_other_weights_answer_in_its_na
     assert versions.load_current("staging") is None
     with pytest.raises(RequestError, match="no version of this name"):
         versions.path("staging", "../staging")
-    (tmp_path / "staging" / "20200101T000000Z.partial").mkdir()
-    assert versions.clean() == ["staging 20200101T000000Z"] and versions.clean() == []
+    (tmp_path / "staging" / "20200101T000000000Z.partial").mkdir()
+    assert versions.clean() == ["staging 20200101T000000000Z"] and versions.clean() == []
 
 
 @needs_monailabel
