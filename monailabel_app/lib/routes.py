@@ -32,6 +32,7 @@ from lib.request_check import (
 )
 from lib.responses import OUTPUTS, answer_response, error_response, finished, invalid_response
 from lib.studies import UPLOAD_SUFFIXES
+from lib.web_routes import web_router
 from radclear.errors import RadclearError
 
 logger = logging.getLogger(__name__)
@@ -80,10 +81,16 @@ def who(user: User) -> str:
 def build_router(app: Any) -> APIRouter:
     """All routes of the app. Those with `def` run in threads, and `infer` in the app's queue."""
     router = APIRouter()
+    router.include_router(web_router(app, reader=user_role, who=who))
 
     @router.get("/")
     def root() -> dict[str, str]:
-        return {"name": "radclear", "info": "/info/", "datastore": "/datastore/?output=all"}
+        return {
+            "name": "radclear",
+            "page": "/radclear/",
+            "info": "/info/",
+            "datastore": "/datastore/?output=all",
+        }
 
     @router.get("/info/")
     def info(user: User = user_role) -> dict[str, Any]:
