@@ -32,7 +32,7 @@ function classTable(question, answer) {
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, question.task === "staging" ? "Stage" : "Class"),
       h("th", { scope: "col", class: "number" }, answer.score),
       h("th", { scope: "col" }, h("span", { class: "hidden" }, "Bar from 0 to 1")),
-      h("th", { scope: "col" }, "Point"))),
+      h("th", { scope: "col" }, "Operating point"))),
     h("tbody", {}, answer.classes.map((row) => h("tr", { class: row.strong ? "strong" : "" },
       h("th", { scope: "row" }, row.label), h("td", { class: "number" }, row.text),
       h("td", { class: "barcell" }, bar(row)), h("td", { class: "call" }, row.call)))));

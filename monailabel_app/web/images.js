@@ -59,8 +59,8 @@ export function imageSection(study, answer, session, start) {
     const attention = answer.attention[number - 1];
     const key = keys.find((entry) => entry.number === number);
     const place = `Slice ${number} of ${count}, z ${study.z_text[number - 1]} mm`;
-    const words = `attention ${attention.toFixed(3)}, ${(attention * count).toFixed(1)} times even`;
-    slider.setAttribute("aria-valuetext", `${place}, ${words}${key ? `, key slice ${key.rank}` : ""}`);
+    const words = `Attention ${attention.toFixed(3)}, ${(attention * count).toFixed(1)} times the even share`;
+    slider.setAttribute("aria-valuetext", `${place}. ${words}${key ? `, key slice ${key.rank}` : ""}`);
     caption.replaceChildren(h("strong", {}, key ? `Key slice #${key.rank}. ` : ""), `${place}. ${words}.`);
     curve.show(number);
     thumbnails.forEach((button, index) => button.setAttribute("aria-pressed", keys[index].number === number ? "true" : "false"));

@@ -85,7 +85,8 @@ export async function showStudy(session, id, task) {
     task = name;
     history.replaceState(null, "", `#/study/${encodeURIComponent(id)}/${name}`);
     drawChosen();
-    say(`${study.tasks.find((entry) => entry.task === name).title}: images and verdict below.`);
+    parts.images.element.scrollIntoView({ block: "start" });
+    say(`${study.tasks.find((entry) => entry.task === name).title}: images and verdict are shown.`);
   }
 
   function drawState() {
