@@ -52,12 +52,12 @@ export function toggleHelp() {
     h("div", { class: "keylists" },
       table("On the worklist", bindings.get("worklist")),
       table("On a study", bindings.get("study")),
-      table("Everywhere", [...bindings.get("everywhere"), ["Esc", "close this help"]])),
-    h("p", {}, h("label", { class: "choice", for: "letters" }, off, " Single keys are on (off: only Tab, Enter and arrows)")),
-    h("h3", {}, "What is shown"),
-    h("p", {}, "The patient’s right is at the left of every picture. Slices are counted from the foot end; a viewer that "
-      + "counts from the head numbers them differently, the z position is the same. The curve shows which share of the "
-      + "answer’s weight each slice received: where the model looked, not where a lesion is."),
+      h("div", {}, table("Everywhere", [...bindings.get("everywhere"), ["Esc", "close this help"]]),
+        h("p", {}, h("label", { class: "choice", for: "letters" }, off, "Single keys are on (off: only Tab, Enter and arrows)")),
+        h("h3", {}, "What is shown"),
+        h("p", { class: "muted" }, "The patient’s right is at the left of every picture. Slices are counted from the foot end; a "
+          + "viewer that counts from the head numbers them differently, the z position is the same. The curve shows which "
+          + "share of the answer’s weight each slice received: where the model looked, not where a lesion is."))),
     h("form", { method: "dialog" }, h("button", { class: "main" }, "Close")));
   dialog.showModal();
 
