@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 
 import pytest
-from app_server import ROOT, TRACES, launch, needs_monailabel, wait_until_up, write_long_study
+from app_server import ROOT, START_S, TRACES, launch, needs_monailabel, wait_until_up, write_long_study
 from browser import accessibility_faults, needs_chromium
 
 from radclear.ct import ABDOMEN, LUNG, read_study, study_key
@@ -265,3 +266,24 @@ def test_a_server_that_is_gone_is_said_in_words(served, worklist):
     worklist.get_by_role("heading", name="The study cannot be shown").wait_for()
     assert "no study has this id" in worklist.inner_text("main").lower()
     assert accessibility_faults(worklist) == []
+
+
+def test_what_a_batch_stored_is_shown_without_asking(served, tab, tmp_path):
+    """One question about one study more; nobody asks for it on the page."""
+    scan = write_long_study(tmp_path / "x.nii", n_slices=8, seed=5)
+    with open(scan, "rb") as stream:
+        sent = served.request("PUT", "/datastore/image?image=later", files={"file": ("x.nii", stream)})
+    key = sent.json()["image"]
+    started = served.request("POST", "/batch/infer/lung_disease?images=unlabeled")
+    assert started.status_code == 200
+    end = time.monotonic() + START_S
+    while served.request("GET", "/batch/infer").json()["status"] in ("SUBMITTED", "RUNNING"):
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    tab.goto(f"{served.url}/radclear/")
+    state(tab, key, "answered").wait_for()
+    assert row(tab, key).locator("td", has_text="–").count() == 2
+    row(tab, key).locator("a").click()
+    tab.locator(".frame img[src^=blob]").wait_for()
+    assert "Tumor location, Staging: there is no answer" in tab.inner_text(".banners")
+    assert tab.get_by_role("button", name="Ask for answers").is_visible()
