@@ -31,6 +31,7 @@ export function listen() {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented) return;
     if (document.getElementById("help").open && event.key !== "?") return;
+    if (isTyping(event.target) && event.target.type !== "search" && event.key === "Escape") return event.target.blur();
     if (isTyping(event.target) && event.key !== "Escape") return;
     if (event.key.length === 1 && lettersOff()) return;
     const found = [...(bindings.get(view) ?? []), ...bindings.get("everywhere")].find(([key]) => key === event.key);
