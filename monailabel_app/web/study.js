@@ -71,7 +71,7 @@ export async function showStudy(session, id, task) {
   function drawChosen() {
     const entry = study.tasks.find((known) => known.task === task);
     parts.panels.forEach((panel, place) => panel.choose(session.tasks[place].task === task));
-    parts.images = imageSection(study, entry, session, parts.images?.number());
+    parts.images = imageSection(study, entry, session);
     parts.verdict = verdictSection(session, study, entry, (verdict) => {
       study.verdicts = [...study.verdicts, verdict];
       drawState();
