@@ -104,6 +104,10 @@ class DicomWebIndex(StudyIndex):
             sources.append(StudySource(key, self._cache / f"{key}-{mark[:16]}", key, mark))
         return sources
 
+    def archived(self, source: StudySource) -> tuple[str, str] | None:
+        """StudyInstanceUID and SeriesInstanceUID; None for an uploaded study."""
+        return self._series.get(source.key) if source.path.parent == self._cache else None
+
     def ready(self, source: StudySource) -> StudySource:
         """Fetch a found series unless it is there.
 
