@@ -16,7 +16,7 @@ from typing import Any
 from lib.audit import Audit
 from lib.batch import StudyBatch, end_with_server
 from lib.datastore import StudyDatastore
-from lib.dicomweb import DicomWebIndex, connect
+from lib.dicomweb import DicomWebIndex, connect, credentials
 from lib.infers import build_tasks
 from lib.labels import LabelFiles
 from lib.log_privacy import PrivateLog, install
@@ -101,10 +101,11 @@ class RadclearApp(MONAILabelApp):
         )
         if not is_remote(self.studies):
             return StudyIndex(self.studies, uploads, limits=limits, rescan_s=options.rescan)
+        user, password = credentials()
         client = connect(
             self.studies.rstrip("/"),
-            user=settings.MONAI_LABEL_DICOMWEB_USERNAME or settings.MONAI_LABEL_DATASTORE_USERNAME,
-            password=settings.MONAI_LABEL_DICOMWEB_PASSWORD or settings.MONAI_LABEL_DATASTORE_PASSWORD,
+            user=user,
+            password=password,
             qido=settings.MONAI_LABEL_QIDO_PREFIX,
             wado=settings.MONAI_LABEL_WADO_PREFIX,
         )

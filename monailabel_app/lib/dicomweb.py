@@ -13,6 +13,7 @@ from typing import Any
 
 import requests
 from dicomweb_client import DICOMwebClient
+from monailabel.config import settings
 from requests.adapters import HTTPAdapter
 
 from lib.studies import StudyIndex, UploadLimits
@@ -21,7 +22,8 @@ from radclear.errors import RadclearError
 
 logger = logging.getLogger(__name__)
 
-_UID = re.compile(r"[0-9.]{1,64}")
+UID = r"(?=[0-9.]{1,64}(?![0-9.]))[0-9]+(?:\.[0-9]+)*"  # what a UID looks like; never ".."
+_UID = re.compile(UID)
 _STUDY, _SERIES, _COUNT = "0020000D", "0020000E", "00201209"
 _TIMEOUT_S = (5.0, 60.0)  # to connect, and between two parts of an answer
 
@@ -29,12 +31,22 @@ _TIMEOUT_S = (5.0, 60.0)  # to connect, and between two parts of an answer
 class ArchiveError(RadclearError):
     """The archive does not answer, or not as DICOMweb; `status` is the HTTP status for our own client."""
 
-    status = 503
+    def __init__(self, message: str, *, status: int = 503) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class _Patience(HTTPAdapter):
     def send(self, request: Any, *args: Any, **options: Any) -> requests.Response:
         return super().send(request, *args, **{**options, "timeout": options.get("timeout") or _TIMEOUT_S})
+
+
+def credentials() -> tuple[str, str]:
+    """User and password for the archive, as MONAI Label is given them; empty where it wants none."""
+    return (
+        settings.MONAI_LABEL_DICOMWEB_USERNAME or settings.MONAI_LABEL_DATASTORE_USERNAME,
+        settings.MONAI_LABEL_DICOMWEB_PASSWORD or settings.MONAI_LABEL_DATASTORE_PASSWORD,
+    )
 
 
 def connect(

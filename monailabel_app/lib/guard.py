@@ -76,7 +76,9 @@ class Guard:
                 return  # the application knows only that its body ended; the refusal says why
             if message["type"] == "http.response.start":
                 started = True
-                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+                own = list(message.get("headers", ()))
+                names = {name.lower() for name, _ in own}
+                message = {**message, "headers": [*own, *(h for h in _HEADERS if h[0] not in names)]}
             await send(message)
 
         try:

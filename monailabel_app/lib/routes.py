@@ -19,7 +19,9 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from starlette.middleware.cors import CORSMiddleware
 
 from lib import authentication
+from lib.dicomweb_proxy import proxy_router
 from lib.guard import Guard
+from lib.ohif import ohif_router
 from lib.request_check import (
     BATCH_IMAGES,
     BATCH_PARAMS,
@@ -82,6 +84,8 @@ def build_router(app: Any) -> APIRouter:
     """All routes of the app. Those with `def` run in threads, and `infer` in the app's queue."""
     router = APIRouter()
     router.include_router(web_router(app, reader=user_role, who=who))
+    router.include_router(ohif_router(app))
+    router.include_router(proxy_router(app, reader=user_role))
 
     @router.get("/")
     def root() -> dict[str, str]:

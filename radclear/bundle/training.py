@@ -19,6 +19,7 @@ from radclear.bundle.head_weights import backbone_entry, weights_file_for
 from radclear.bundle.location import BundleError, find_backbone
 from radclear.bundle.weights import store_weights
 from radclear.cohort import BagDataset
+from radclear.ct import study_key
 
 
 def store_trained(
@@ -56,6 +57,7 @@ def store_trained(
     state_dict, logits = best.unweighted()
     backbone = find_backbone(bundle_root, backbone_bundle)
     target = copy_bundle(bundle_root, output_bundle, backbone=backbone, changes={"kind": kind})
+    excluded = _excluded(studies.values())
     fitted = fit_calibration(logits, best.labels, kind=kind, classes=classes, method=calibration)
     n_studies = {split: len(dataset) for split, dataset in studies.items()}
     counts = ", ".join(f"{count} {split}" for split, count in n_studies.items())
@@ -68,13 +70,17 @@ def store_trained(
         **fitted,
         "labels_sha256": hashlib.sha256(Path(labels).read_bytes()).hexdigest(),
         "n_studies": n_studies,
-        "excluded": _excluded(studies.values()),
+        "excluded": dict(Counter(excluded.values())),
         "settings": dict(settings),
     }
     file_name = weights_file_for(target, backbone_path=backbone)
     sha256 = store_weights(target, state_dict, provenance=provenance, file_name=file_name)
-    history = json.dumps(best.history, indent=1) + "\n"
-    (target / "models" / f"{Path(file_name).stem}_training.json").write_text(history, encoding="utf-8")
+    record = {
+        "validations": best.history,
+        "excluded": [{"key": study_key(study), "reason": reason} for study, reason in excluded.items()],
+    }
+    record_path = target / "models" / f"{Path(file_name).stem}_training.json"
+    record_path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(
         f"best validation {best.best} of {len(best.history)}, loss {best.best_loss:.4f}; "
         f"weights in {target / 'models' / file_name}"
@@ -82,13 +88,13 @@ def store_trained(
     return sha256
 
 
-def _excluded(datasets: Iterable[BagDataset]) -> dict[str, int]:
-    """Reason → rows of the label table that took no part for it; names no study and no place."""
+def _excluded(datasets: Iterable[BagDataset]) -> dict[str, str]:
+    """Study → why its row of the label table took no part; the reason names no place."""
     reasons: dict[str, str] = {}
     for data in datasets:
         folder = str(data.store.folder)
         reasons |= {study: why.replace(folder, "the embeddings folder") for study, why in data.excluded}
-    return dict(Counter(reasons.values()))
+    return reasons
 
 
 def start_from(network: nn.Module, weights: str | Path | None) -> nn.Module:

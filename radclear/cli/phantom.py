@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("dicom", "nifti"), default="dicom", help="file format (default: dicom)"
     )
+    parser.add_argument(
+        "--crowded",
+        action="store_true",
+        help="some forty lesions in every patient, to train encoders on (default: as the disease model says)",
+    )
     parser.add_argument("--workers", metavar="N", type=positive_int, default=1, help="processes (default: 1)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -52,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
                 n_slices=args.slices,
                 size=args.size,
                 format=args.format,
+                crowded=args.crowded,
                 workers=args.workers,
                 progress=update,
             )

@@ -1,6 +1,7 @@
 """Synthetic torso CT with lesions of known site, lung disease and stage, written as DICOM or NIfTI."""
 
 from radclear.phantom.cohort import write_cohort
+from radclear.phantom.crowded import draw_crowded_patient
 from radclear.phantom.dicom import write_dicom
 from radclear.phantom.disease import Patient, draw_patient
 from radclear.phantom.labels import DISEASE_CLASSES, LESION_KINDS, LOCATION_CLASSES, STAGE_CLASSES
@@ -15,6 +16,7 @@ __all__ = [
     "Box",
     "Patient",
     "Phantom",
+    "draw_crowded_patient",
     "draw_patient",
     "make_phantom",
     "write_cohort",

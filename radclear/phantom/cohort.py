@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
+from radclear.phantom.crowded import draw_crowded_patient
 from radclear.phantom.dicom import write_dicom
 from radclear.phantom.disease import stream
 from radclear.phantom.labels import DISEASE_CLASSES, LOCATION_CLASSES
@@ -47,6 +48,7 @@ def write_cohort(
     size: int | Sequence[int] = 256,
     splits: tuple[float, float, float] = (0.6, 0.2, 0.2),
     format: str = "dicom",
+    crowded: bool = False,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -64,6 +66,7 @@ def write_cohort(
         size: rows and columns, or several to draw from.
         splits: fractions of train, val and test, summing to 1. Exact up to rounding, drawn at random.
         format: "dicom" (a folder per study) or "nifti" (one .nii.gz per study, in a folder of its name).
+        crowded: patients of `radclear.phantom.crowded` with some forty lesions, to train encoders on.
         workers: processes that draw and write.
         progress: called with (studies done, all studies).
 
@@ -78,7 +81,7 @@ def write_cohort(
     (folder / "studies").mkdir(parents=True, exist_ok=True)
     (folder / "records").mkdir(exist_ok=True)
     names = [f"phantom-{n:04d}" for n in range(n_studies)]
-    settings = [_study_settings(seed, n, n_slices, size, format) for n in range(n_studies)]
+    settings = [_study_settings(seed, n, n_slices, size, format, crowded) for n in range(n_studies)]
     records, missing = {}, []
     for name, wanted in zip(names, settings, strict=True):
         record = _existing_record(folder, name, wanted)
@@ -123,7 +126,7 @@ def _check(n_studies, seed, n_slices, size, splits, format, workers) -> None:
         raise ValueError(f"workers is {workers}; expected at least 1")
 
 
-def _study_settings(seed: int, number: int, n_slices, size, format: str) -> dict:
+def _study_settings(seed: int, number: int, n_slices, size, format: str, crowded: bool) -> dict:
     """What decides the files of one study."""
     rng = stream(study_seed(seed, number), "cohort")
     slices_draw, size_draw, order_draw = rng.random(3)
@@ -138,6 +141,7 @@ def _study_settings(seed: int, number: int, n_slices, size, format: str) -> dict
         "size": int(size),
         "format": format,
         "instance_order": "head_first" if order_draw < 0.6 else "feet_first",
+        **({"crowded": True} if crowded else {}),
     }
 
 
@@ -147,10 +151,11 @@ def _existing_record(folder: Path, name: str, wanted: dict) -> dict | None:
     if not path.is_file() or not (folder / "studies" / name).is_dir():
         return None
     record = json.loads(path.read_text())
-    if record["settings"] != wanted:
-        differing = [key for key in wanted if record["settings"].get(key) != wanted[key]]
-        other = {key: record["settings"].get(key) for key in differing}
-        asked = {key: wanted[key] for key in differing}
+    found = record["settings"]
+    if found != wanted:
+        differing = [key for key in (found | wanted) if found.get(key) != wanted.get(key)]
+        other = {key: found.get(key) for key in differing}
+        asked = {key: wanted.get(key) for key in differing}
         raise ValueError(
             f"{folder} holds {name} made with {other}; this call asks for {asked}; "
             "write to another folder or delete this one"
@@ -201,7 +206,12 @@ def _end_with_parent() -> None:
 
 def _write_study(folder: str, name: str, settings: dict) -> tuple[str, dict]:
     root = Path(folder)
-    phantom = make_phantom(settings["seed"], n_slices=settings["n_slices"], size=settings["size"])
+    phantom = make_phantom(
+        settings["seed"],
+        n_slices=settings["n_slices"],
+        size=settings["size"],
+        patient=draw_crowded_patient(settings["seed"]) if settings.get("crowded") else None,
+    )
     # Hidden, and outside studies/, so that no reader of the cohort meets half a study.
     temporary = root / f".{name}.{os.getpid()}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)

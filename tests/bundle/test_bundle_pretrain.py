@@ -201,6 +201,20 @@ def test_two_processes_of_torchrun_equal_one(bundles, cohort, whole, tmp_path):
     assert load_backbone_bundle(output).backbone.name == "mambaout_nano"
 
 
+@pytest.mark.parametrize("name", ["lecl_vit", "lecl_vssm", "lecl_gated_cnn"])
+def test_the_published_settings_change_keys_that_train_json_has(name):
+    """CLEAR's own run: a batch of 4096 over eight processes; the rate is scaled by batch / 256 in the run."""
+    folder = ROOT / "bundles" / name / "configs"
+    published, training = (
+        json.loads((folder / f"{stem}.json").read_text()) for stem in ("published_settings", "train")
+    )
+    assert set(published) <= set(training)
+    assert published["samples_per_batch"] * 8 == 4096
+    expected = {"max_epochs": 100, "warm_up_epochs": 10, "learning_rate": 1e-4, "weight_decay": 1e-6}
+    expected |= {"momentum": 0.99, "temperature": 1.0, "projector_hidden": 4096, "projection_dim": 256}
+    assert {key: published[key] for key in expected} == expected
+
+
 def test_processes_that_would_train_alone_are_refused(bundles, cohort, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     *_, code = train(bundles, cohort, tmp_path)

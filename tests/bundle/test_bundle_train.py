@@ -60,8 +60,8 @@ def test_training_then_evaluation(name, bundles, cohort, tmp_path, clean_process
     assert entry["demonstration"] is True and entry["n_studies"] == {"train": 24, "validation": 8}
     assert entry["excluded"] == {}
     assert entry["backbone"]["name"] == "lecl_gated_cnn" and entry["temperature"] > 0
-    history = json.loads((trained / "models" / "model_training.json").read_text())
-    losses = [step["validation_loss"] for step in history]
+    record = json.loads((trained / "models" / "model_training.json").read_text())
+    losses = [step["validation_loss"] for step in record["validations"]]
     assert min(losses) < 0.7 * losses[0]
     assert len(losses) == 15 or len(losses) - 1 - int(np.argmin(losses)) == 4
 
@@ -119,6 +119,12 @@ def test_rows_that_take_no_part_are_in_the_record(bundles, cohort, tmp_path, cle
     reason = "no embeddings in the embeddings folder; make them with: radclear embed"
     assert entry["excluded"] == {"no label in disease_nodule": 2, reason: 1}
     assert entry["n_studies"] == {"train": 21, "validation": 8}
+    record = json.loads((tmp_path / "trained" / "models" / "model_training.json").read_text())
+    assert {e["key"]: e["reason"] for e in record["excluded"]} == {
+        study_key(rows[0]["study"]): "no label in disease_nodule",
+        study_key(rows[1]["study"]): "no label in disease_nodule",
+        study_key("elsewhere"): reason,
+    }
 
 
 @pytest.mark.parametrize("config", ["train", "evaluate"])
