@@ -33,6 +33,7 @@ from lib.request_check import (
     checked_params,
 )
 from lib.responses import OUTPUTS, answer_response, error_response, finished, invalid_response
+from lib.series_choice import series_router
 from lib.studies import UPLOAD_SUFFIXES
 from radclear.errors import RadclearError
 
@@ -84,6 +85,7 @@ def build_router(app: Any) -> APIRouter:
     router = APIRouter()
     router.include_router(ohif_router(app))
     router.include_router(proxy_router(app, reader=user_role))
+    router.include_router(series_router(app, reader=user_role))
 
     @router.get("/")
     def root() -> dict[str, str]:
