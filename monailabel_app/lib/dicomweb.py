@@ -197,6 +197,10 @@ class DicomWebIndex(StudyIndex):
                 f"the archive does not tell the study's series ({type(error).__name__}); ask again later"
             ) from None
 
+    def archived(self, source: StudySource) -> tuple[str, str] | None:
+        """StudyInstanceUID and SeriesInstanceUID; None for an uploaded study."""
+        return self._series.get(source.key) if source.path.parent == self._cache else None
+
     def ready(self, source: StudySource) -> StudySource:
         """Fetch a found series unless it is there.
 

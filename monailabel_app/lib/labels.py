@@ -90,6 +90,15 @@ class LabelFiles:
         except (OSError, ValueError):
             return {}
 
+    def version(self, key: str, tag: str) -> int | None:
+        """A number that changes when a result is stored anew, for caches; None where there is none."""
+        if not _KEY.fullmatch(key):
+            return None
+        try:
+            return (self.folder / check_tag(tag) / f"{key}.info.json").stat().st_mtime_ns
+        except OSError:
+            return None
+
     def tags(self, key: str) -> list[str]:
         """Tags under which a study has results."""
         if not _KEY.fullmatch(key):

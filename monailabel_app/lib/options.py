@@ -84,6 +84,7 @@ class Options:
         timeout: seconds after which a client gets 504 instead of its answer.
         cache_mib: most memory for embeddings.
         volumes_mib: most disk for volumes converted from DICOM.
+        pictures_mib: most memory for the pixels of studies that the results page shows.
         upload_mib: largest image that can be uploaded.
         uploads_gib: most disk for uploaded images altogether.
         memory_gib: largest decoded study.
@@ -105,6 +106,7 @@ class Options:
     timeout: float = _option(_seconds, 600.0)
     cache_mib: int = _option(_number(0), 256)
     volumes_mib: int = _option(_number(1), 4096)
+    pictures_mib: int = _option(_number(1), 1024)
     upload_mib: int = _option(_number(1), 1024)
     uploads_gib: int = _option(_number(1), 50)
     memory_gib: int = _option(_number(1), 4)

@@ -140,6 +140,10 @@ class StudyIndex:
         """A found source once its files are there, which those of a folder are."""
         return source
 
+    def archived(self, source: StudySource) -> tuple[str, str] | None:
+        """StudyInstanceUID and SeriesInstanceUID of a study that lies in an archive; None for files."""
+        return None
+
     def _rescan_soon(self) -> None:
         if time.monotonic() - self._looked > self._rescan_s and not self._scanning.locked():
             threading.Thread(target=self.rescan, name="rescan", daemon=True).start()

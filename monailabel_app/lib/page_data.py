@@ -1,0 +1,171 @@
+"""What the results page shows, as JSON: the worklist, and one study with its answers in words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from lib.pixels import WINDOWS
+from lib.questions import Questions
+from lib.stored_answers import StoredAnswers
+from radclear import __version__
+from radclear.ct import StudySource
+from radclear.results.background import subtitle_text
+from radclear.results.reading import banners, class_rows, points_meaning
+from radclear.results.thumbnails import task_windows
+from radclear.results.wording import (
+    ATTENTION_MEANING,
+    INTENDED_USE,
+    class_label,
+    format_mm,
+    format_score,
+    score_meaning,
+    sentence,
+    task_question,
+    task_title,
+    verdict,
+)
+
+NO_VIEWER = (
+    "These studies come from a folder. OHIF shows studies of a DICOMweb archive only, so there are no links "
+    "into it here."
+)
+UPLOADED = "This study was uploaded and is not in the archive, so OHIF cannot show it."
+
+
+class PageData:
+    """Collects what is known about studies from the app."""
+
+    def __init__(self, app: Any, questions: Questions) -> None:
+        """
+        Args:
+            app: the `RadclearApp`.
+            questions: what readers have asked for.
+        """
+        self._app = app
+        self._questions = questions
+        self.answers = StoredAnswers(app.datastore().labels, app.models())
+        self.tasks = tuple(app.options.tasks)
+
+    def session(self, reader: str, *, authentication: bool, remote: bool) -> dict[str, Any]:
+        """What does not change while the page is open.
+
+        Args:
+            reader: name of the token's user; empty without authentication.
+            authentication: whether the server wants tokens.
+            remote: whether the studies come from a DICOMweb archive.
+        """
+        windows = [{"name": w.name, "text": _window_text(w.level_hu, w.width_hu)} for w in WINDOWS.values()]
+        return {
+            "version": __version__,
+            "authentication": authentication,
+            "reader": reader,
+            "tasks": [self._question(name) for name in self.tasks],
+            "windows": windows,
+            "identifiers": self._app.options.identifiers,
+            "viewer": "ohif" if remote else "",
+            "no_viewer": "" if remote else NO_VIEWER,
+            "intended_use": INTENDED_USE,
+        }
+
+    def _question(self, name: str) -> dict[str, Any]:
+        head = self._app.models()[name].head
+        return {
+            "task": name,
+            "title": task_title(name),
+            "question": task_question(name),
+            "kind": head.kind,
+            "classes": [{"name": c, "label": class_label(name, c)} for c in head.classes],
+        }
+
+    def worklist(self) -> dict[str, Any]:
+        """All studies with their state and their answers in short."""
+        store = self._app.datastore()
+        rows = [self._row(store.source(key)) for key in store.list_images()]
+        return {"studies": rows}
+
+    def _row(self, source: StudySource) -> dict[str, Any]:
+        briefs = [brief for task in self.tasks if (brief := self.answers.brief(source.key, task))]
+        row = {
+            "id": source.key,
+            **self._state(source.key, answered=bool(briefs)),
+            "answers": [asdict(brief) for brief in briefs],
+        }
+        return {**row, "name": source.name} if self._app.options.identifiers else row
+
+    def _state(self, key: str, *, answered: bool) -> dict[str, str]:
+        progress = self._questions.progress(key)
+        if progress is not None:
+            return {"state": progress.state, "reason": sentence(progress.reason)}
+        return {"state": "answered" if answered else "not asked", "reason": ""}
+
+    def study(self, source: StudySource) -> dict[str, Any]:
+        """One study with all that is known about it."""
+        found = {task: answer for task in self.tasks if (answer := self.answers.answer(source.key, task))}
+        shown = {**self._row(source), "tasks": [], "missing": [t for t in self.tasks if t not in found]}
+        if not found:
+            return shown
+        newest = max((a["result"] for a in found.values()), key=lambda r: r["provenance"]["created_utc"])
+        same = [a for a in found.values() if _pixels(a["result"]) == _pixels(newest)]
+        shown["missing"] += [t for t, a in found.items() if a not in same]
+        entries = [a["result"]["tasks"][0] for a in same]
+        warnings = [w for a in same for w in a["result"]["warnings"]]
+        whole = {**newest, "tasks": entries, "warnings": _each_once(warnings)}
+        viewer = self._app.datastore().studies.archived(source) is not None
+        return {
+            **shown,
+            "tasks": [self._task(a, e) for a, e in zip(same, entries, strict=True)],
+            "series_hash": _pixels(newest),
+            "subtitle": subtitle_text(newest),
+            "z_mm": newest["geometry"]["slice_z_mm"],
+            "z_text": [format_mm(z) for z in newest["geometry"]["slice_z_mm"]],
+            "width_mm": newest["geometry"]["n_columns"] * newest["geometry"]["spacing_mm"]["x"],
+            "banners": [asdict(banner) for banner in banners(whole)],
+            "attention_meaning": ATTENTION_MEANING,
+            "viewer": viewer,
+            "no_viewer": "" if viewer else UPLOADED,
+        }
+
+    def _task(self, answer: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+        model, made = entry["model"], answer["result"]["provenance"]["created_utc"]
+        return {
+            "task": entry["task"],
+            "title": task_title(entry["task"]),
+            "question": entry["question"],
+            "kind": entry["kind"],
+            "score": "Probability" if entry["calibrated"] else "Score",
+            "text": verdict(entry),
+            "meaning": score_meaning(entry) + points_meaning(entry),
+            "demonstration": model["demonstration"],
+            "outdated": self.answers.is_outdated(entry),
+            "classes": [asdict(row) for row in class_rows(entry)],
+            "key_slices": [
+                {**{k: key[k] for k in ("rank", "number")}, "attention": format_score(key["attention"], 3)}
+                for key in entry["key_slices"]
+            ],
+            "attention": entry["attention"],
+            "window": task_windows(entry["task"])[0].name,
+            "made": made.replace("T", " ").replace("Z", " UTC"),
+            "model": f"{model['bundle']} {model['bundle_version']} on {model['backbone_bundle']} "
+            f"{model['backbone_version']}",
+            "weights_sha256": model["weights_sha256"],
+            "backbone_sha256": model["backbone_weights_sha256"],
+            "notes": list(answer.get("notes", ())),
+        }
+
+
+def _pixels(result: Mapping[str, Any]) -> str:
+    return result["study"]["series_hash"]
+
+
+def _each_once(warnings: Iterable[dict]) -> list[dict]:
+    kept: list[dict] = []
+    for warning in warnings:
+        if warning not in kept:
+            kept.append(warning)
+    return kept
+
+
+def _window_text(level_hu: float, width_hu: float) -> str:
+    return f"{level_hu:g}/{width_hu:g} HU".replace("-", "−")

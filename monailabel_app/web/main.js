@@ -1,0 +1,55 @@
+// The page: which view is shown, and what happens when the server wants to know who reads.
+
+import { request } from "./api.js";
+import { h, say, showView } from "./dom.js";
+import { listen, use } from "./keys.js";
+import { showSignIn } from "./signin.js";
+import { showStudy } from "./study.js";
+import { showWorklist } from "./worklist.js";
+
+let session = null;
+let signingIn = false;
+
+async function start() {
+  try {
+    session = await request("/radclear/session");
+  } catch (error) {
+    if (error.status === 401) return;
+    const words = error.status === 403
+      ? "You are signed in, but your account may not read here. Ask the administrator for the role of a user." : error.message;
+    use("");
+    showView("No connection", h("h1", {}, "The page cannot be opened"), h("p", { class: "error", role: "alert" }, words),
+      h("button", { type: "button", onclick: start }, "Try again"));
+    return;
+  }
+  document.getElementById("use").textContent = session.intended_use;
+  document.getElementById("reader").textContent = session.reader ? `Reader: ${session.reader}` : "";
+  route();
+}
+
+function route() {
+  if (!session) return;
+  say("");
+  const [, view, id, task] = location.hash.split("/").map(decodeURIComponent);
+  use(view === "study" ? "study" : "worklist");
+  if (view === "study" && id) showStudy(session, id, task);
+  else showWorklist(session);
+}
+
+document.addEventListener("signin", ({ detail: hadToken }) => {
+  if (signingIn) return;
+  signingIn = true;
+  session = null;
+  use("");
+  showSignIn(hadToken ? "The server does not accept this sign-in, or no longer. Sign in again." : "", () => {
+    signingIn = false;
+    start();
+  });
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address says which view is shown, and stays
+  document.getElementById("main").focus();
+});
+window.addEventListener("hashchange", route);
+listen();
+start();

@@ -1,0 +1,191 @@
+// One study: its three answers, the images behind the chosen one, and the reader's verdict on it.
+
+import { answerPanel } from "./answers.js";
+import { request, ServerError } from "./api.js";
+import { ask } from "./asks.js";
+import { busyNotice } from "./busy.js";
+import { h, say, showView } from "./dom.js";
+import { imageSection } from "./images.js";
+import { bind } from "./keys.js";
+import { isOpen, stateMark, stateOf } from "./states.js";
+import { verdictSection } from "./verdicts.js";
+import { neighbour, remember } from "./worklist.js";
+
+const SOON_S = 1.5;
+
+/** Show a study; `task` chooses an answer. */
+export async function showStudy(session, id, task) {
+  const path = `/radclear/study/${encodeURIComponent(id)}`;
+  remember(id);
+  let study;
+  try {
+    study = await request(path);
+  } catch (error) {
+    if (error.status !== 401) showTrouble(error, () => showStudy(session, id, task));
+    return;
+  }
+  const state = h("p", { class: "studystate" });
+  const asking = h("button", { type: "button", onclick: () => ask(id) });
+  const trouble = h("p", { class: "error", role: "alert" });
+  const content = h("div", {});
+  const go = (target) => { location.hash = target ? `#/study/${encodeURIComponent(target)}` : "#/"; };
+  const subtitle = h("p", { class: "muted" });
+  let parts = {};
+  let timer = 0;
+
+  showView(study.name ?? study.id,
+    h("nav", { class: "path", "aria-label": "Studies" },
+      h("a", { href: "#/" }, "← Worklist"),
+      h("button", { type: "button", class: "small", onclick: () => step(-1) }, "Previous study"),
+      h("button", { type: "button", class: "small", onclick: () => step(1) }, "Next study")),
+    h("div", { class: "studyhead" }, h("div", {}, h("h1", {}, study.name ?? study.id), subtitle), state, asking),
+    busyNotice(), trouble, content);
+  bindKeys();
+  draw();
+  await refreshStates();
+
+  function step(by) {
+    const target = neighbour(id, by);
+    if (target) go(target);
+    else say(by > 0 ? "This is the last study of the worklist." : "This is the first study of the worklist.");
+  }
+
+  function draw() {
+    drawState();
+    subtitle.textContent = study.subtitle ?? "";
+    if (!study.tasks.length) {
+      content.replaceChildren(h("p", { class: "card" }, "There are no answers to this study yet. "
+        + "Ask for them: all three questions are answered in one go."));
+      parts = {};
+      return;
+    }
+    if (!study.tasks.some((entry) => entry.task === task)) task = study.tasks[0].task;
+    const panels = session.tasks.map((question) => answerPanel(question,
+      study.tasks.find((entry) => entry.task === question.task), study.verdicts ?? [], () => choose(question.task)));
+    parts = { panels, chosen: h("div", {}) };
+    content.replaceChildren(banners(study, session), h("section", { class: "answers", "aria-label": "Answers" }, panels),
+      parts.chosen, provenance(study));
+    drawChosen();
+  }
+
+  function drawChosen() {
+    const entry = study.tasks.find((known) => known.task === task);
+    parts.panels.forEach((panel, place) => panel.choose(session.tasks[place].task === task));
+    parts.images = imageSection(study, entry, session, parts.images?.number());
+    parts.verdict = verdictSection(session, study, entry, (verdict) => {
+      study.verdicts = [...(study.verdicts ?? []), verdict];
+      drawState();
+      parts.panels[session.tasks.findIndex((known) => known.task === task)].verdict(study.verdicts);
+    });
+    parts.chosen.replaceChildren(parts.images.element, parts.verdict.element);
+  }
+
+  function choose(name) {
+    if (!study.tasks.some((entry) => entry.task === name)) return say("This question has no answer yet.");
+    task = name;
+    history.replaceState(null, "", `#/study/${encodeURIComponent(id)}/${name}`);
+    drawChosen();
+    parts.images.element.scrollIntoView({ block: "start" });
+    say(`${study.tasks.find((entry) => entry.task === name).title}: images and verdict are shown.`);
+  }
+
+  function drawState() {
+    const now = stateOf(study);
+    state.replaceChildren(stateMark(now));
+    const open = isOpen(study) || now.state === "to be asked";
+    asking.hidden = open;
+    asking.textContent = study.tasks.length && !study.missing.length ? "Ask again" : "Ask for answers";
+    asking.className = study.tasks.length ? "small" : "main";
+  }
+
+  async function refreshStates() {
+    clearTimeout(timer);
+    if (!content.isConnected) return;
+    if (isOpen(study)) {
+      try {
+        const before = study.state;
+        study = await request(path);
+        trouble.textContent = "";
+        if (!isOpen(study)) {
+          say(study.state === "failed" ? `No answer: ${study.reason}` : "The answers are there.");
+          draw();
+        } else if (before !== study.state) drawState();
+      } catch (error) {
+        if (!(error instanceof ServerError)) throw error;
+        trouble.textContent = error.message;
+      }
+      timer = setTimeout(refreshStates, 1000 * SOON_S);
+    }
+  }
+
+  const update = (event) => {
+    if (!content.isConnected) return ["asks", "asked"].forEach((name) => document.removeEventListener(name, update));
+    if (event.type === "asked" && event.detail === id) {
+      study.state = "waiting";
+      study.reason = "";
+      say("Asked. The answers come by themselves.");
+      refreshStates();
+    }
+    drawState();
+  };
+  document.addEventListener("asks", update);
+  document.addEventListener("asked", update);
+
+  function bindKeys() {
+    const images = (action) => () => parts.images && action(parts.images);
+    const verdict = (name) => () => parts.verdict?.pick(name);
+    bind("study", [
+      ...session.tasks.map((question, place) => [`${place + 1}`, `${question.title.toLowerCase()}`,
+        () => choose(question.task)]),
+      [".", "next slice, towards the head", images((i) => i.step(1))],
+      ["ArrowUp", "next slice, towards the head", images((i) => i.step(1))],
+      [",", "previous slice, towards the feet", images((i) => i.step(-1))],
+      ["ArrowDown", "previous slice, towards the feet", images((i) => i.step(-1))],
+      ["]", "next key slice", images((i) => i.stepKey(1))],
+      ["[", "previous key slice", images((i) => i.stepKey(-1))],
+      ["w", "next window", images((i) => i.nextWindow())],
+      ["o", "open OHIF at this slice", images((i) => i.openViewer())],
+      ["a", "verdict: agree", verdict("agree")],
+      ["d", "verdict: disagree", verdict("disagree")],
+      ["c", "verdict: correct", verdict("correct")],
+      ["q", "ask (again) for the answers", () => !asking.hidden && ask(id)],
+      ["n", "next study", () => step(1)],
+      ["p", "previous study", () => step(-1)],
+      ["Escape", "back to the worklist", () => go("")],
+    ]);
+  }
+}
+
+function banners(study, session) {
+  const list = study.banners.map((banner) => h("div", { class: `banner ${banner.kind}`, role: "note" },
+    h("strong", {}, banner.title), banner.messages.map((message) => h("p", {}, message))));
+  if (study.missing.length) {
+    const titles = session.tasks.filter((known) => study.missing.includes(known.task)).map((known) => known.title);
+    list.push(h("div", { class: "banner note", role: "note" }, h("strong", {}, "Not all questions are answered"),
+      h("p", {}, `${titles.join(", ")}: there is no answer about these images yet. Ask for answers to get it.`)));
+  }
+  if (study.tasks.some((entry) => entry.outdated)) {
+    list.push(h("div", { class: "banner note", role: "note" }, h("strong", {}, "Given by older weights"),
+      h("p", {}, "The server has other weights now than those that gave an answer below. Ask again for the answer of the "
+        + "present ones.")));
+  }
+  const notes = [...new Set(study.tasks.flatMap((entry) => entry.notes))];
+  if (notes.length) {
+    list.push(h("div", { class: "banner note", role: "note" }, h("strong", {}, "How it was computed"),
+      notes.map((note) => h("p", {}, note))));
+  }
+  return h("div", { class: "banners" }, list);
+}
+
+function provenance(study) {
+  return h("details", { class: "card" }, h("summary", {}, "Which weights answered, and when"),
+    h("dl", { class: "facts" }, study.tasks.map((entry) => h("div", {}, h("dt", {}, entry.title),
+      h("dd", {}, `${entry.model}, ${entry.made}. Weights ${entry.weights_sha256.slice(0, 12)}, `
+        + `backbone ${entry.backbone_sha256.slice(0, 12)} (sha256).`)))));
+}
+
+function showTrouble(error, again) {
+  showView("No study", h("nav", { class: "path", "aria-label": "Studies" }, h("a", { href: "#/" }, "← Worklist")),
+    h("h1", {}, "The study cannot be shown"), h("p", { class: "error", role: "alert" }, error.message),
+    error.status === 404 ? null : h("button", { type: "button", onclick: again }, "Try again"));
+}

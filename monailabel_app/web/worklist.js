@@ -1,0 +1,191 @@
+// The worklist: all studies, how far they are, and their answers in short.
+
+import { request } from "./api.js";
+import { ask } from "./asks.js";
+import { busyNotice } from "./busy.js";
+import { h, say, showView } from "./dom.js";
+import { bind } from "./keys.js";
+import { isOpen, stateMark, stateOf } from "./states.js";
+
+const SOON_S = 2;
+const LATER_S = 30;
+
+let studies = [];
+let shown = []; // ids in the order of the page
+let filter = "";
+let sort = { column: "id", down: false };
+let last = ""; // the study that was looked at
+let timer = 0;
+let drawn = "";
+
+/** The study before (-1) or after (1) another one in the order of the worklist. */
+export function neighbour(id, step) {
+  return shown[shown.indexOf(id) + step] ?? "";
+}
+
+/** Show the worklist, and keep it up to date. */
+export function showWorklist(session) {
+  const body = h("tbody");
+  const count = h("p", { class: "muted", role: "status" });
+  const trouble = h("p", { class: "error", role: "alert" });
+  const askAll = h("button", { type: "button", onclick: askForAll });
+  const box = h("input", { id: "filter", type: "search", value: filter, spellcheck: "false", autocomplete: "off",
+    "aria-describedby": "filter-help", oninput: () => { filter = box.value; draw(true); } });
+  const columns = [["id", "Study"], ["state", "Status"], ...session.tasks.map((task) => [task.task, task.title])];
+  const heads = columns.map(([name, title]) => h("th", { scope: "col", role: "columnheader", "data-column": name },
+    h("button", { type: "button", class: "sort", onclick: () => sortBy(name) }, title,
+      h("span", { class: "arrow", "aria-hidden": "true" }))));
+
+  showView("Worklist", h("h1", {}, "Worklist"), busyNotice(), trouble,
+    h("form", { class: "tools", role: "search", onsubmit: find },
+      h("label", { for: "filter" }, "Filter"), box,
+      h("button", {}, "Find by name"), askAll,
+      h("p", { id: "filter-help", class: "muted" }, session.identifiers
+        ? "Filters by name, status and answer."
+        : "Filters by id, status and answer. Names are not shown here; to find a study by its name or series UID, enter "
+          + "it in full and press Enter.")),
+    count,
+    h("table", { class: "worklist", role: "table" },
+      h("caption", { class: "hidden" }, "Studies with status and answers"),
+      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads)), body));
+  body.setAttribute("role", "rowgroup");
+  bind("worklist", [
+    ["/", "filter", () => box.focus()],
+    ["j", "next study", () => move(1)], ["ArrowDown", "next study", () => move(1)],
+    ["k", "previous study", () => move(-1)], ["ArrowUp", "previous study", () => move(-1)],
+    ["q", "ask for the answers to the chosen study", () => current() && ask(current())],
+    ["Escape", "clear the filter", () => { filter = box.value = ""; draw(true); focusOn(last); }],
+  ]);
+  drawn = "";
+  draw(false);
+  refresh();
+  if (last) focusOn(last);
+
+  async function refresh() {
+    clearTimeout(timer);
+    if (!body.isConnected) return;
+    try {
+      if (!document.hidden) {
+        studies = (await request("/radclear/worklist")).studies;
+        trouble.textContent = "";
+        draw(false);
+      }
+    } catch (error) {
+      if (error.status === 401) return;
+      trouble.textContent = `The worklist is not up to date. ${error.message}`;
+    }
+    clearTimeout(timer);
+    timer = setTimeout(refresh, 1000 * (studies.some(isOpen) || trouble.textContent ? SOON_S : LATER_S));
+  }
+
+  const update = (event) => {
+    if (!body.isConnected) return ["asks", "asked"].forEach((name) => document.removeEventListener(name, update));
+    return event.type === "asked" ? refresh() : draw(false);
+  };
+  document.addEventListener("asks", update);
+  document.addEventListener("asked", update);
+
+  function draw(announce) {
+    const rows = arranged(session);
+    const text = JSON.stringify([rows, rows.map((row) => stateOf(row)), sort]);
+    if (text === drawn) return;
+    drawn = text;
+    shown = rows.map((row) => row.id);
+    const focused = current();
+    body.replaceChildren(...rows.map((row) => line(row, session)));
+    if (focused) focusOn(focused);
+    const words = `${rows.length} of ${studies.length} studies`;
+    count.textContent = words;
+    if (announce) say("");
+    const open = rows.filter((row) => ["not asked", "failed"].includes(stateOf(row).state)).length;
+    askAll.textContent = `Ask for all shown (${open})`;
+    askAll.disabled = open === 0;
+    for (const head of heads) {
+      const mine = head.dataset.column === sort.column;
+      head.setAttribute("aria-sort", mine ? (sort.down ? "descending" : "ascending") : "none");
+      head.querySelector(".arrow").textContent = mine ? (sort.down ? "▼" : "▲") : "";
+    }
+  }
+
+  function sortBy(column) {
+    sort = { column, down: sort.column === column && !sort.down };
+    draw(false);
+    say(`Sorted by ${columns.find(([name]) => name === column)[1]}, ${sort.down ? "descending" : "ascending"}.`);
+  }
+
+  function askForAll() {
+    const wanted = arranged(session).filter((row) => ["not asked", "failed"].includes(stateOf(row).state));
+    wanted.forEach((row) => ask(row.id));
+    say(`${wanted.length} studies are asked about, one after another.`);
+  }
+
+  async function find(event) {
+    event.preventDefault();
+    const rows = arranged(session);
+    if (rows.length === 1) return open(rows[0].id);
+    if (!filter) return box.focus();
+    try {
+      open((await request("/radclear/find", { method: "POST", body: { image: filter } })).id);
+    } catch (error) {
+      trouble.textContent = error.status === 404 ? "No study has this id, name or UID." : error.message;
+      box.focus();
+    }
+  }
+
+  function current() {
+    return document.activeElement?.closest?.("tr[data-id]")?.dataset.id ?? "";
+  }
+
+  function move(step) {
+    const at = shown.indexOf(current());
+    focusOn(shown[at < 0 ? (step > 0 ? 0 : shown.length - 1) : Math.min(Math.max(at + step, 0), shown.length - 1)]);
+  }
+
+  function focusOn(id) {
+    [...body.children].find((row) => row.dataset.id === id)?.querySelector("a").focus();
+  }
+}
+
+/** Remember which study was looked at, to come back to it. */
+export function remember(id) {
+  last = id;
+}
+
+function open(id) {
+  location.hash = `#/study/${encodeURIComponent(id)}`;
+}
+
+function arranged(session) {
+  const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
+  const rows = studies.filter((study) => {
+    const text = [study.id, study.name, ...Object.values(stateOf(study)), ...study.answers.map((a) => a.text)];
+    return words.every((word) => text.join(" ").toLowerCase().includes(word));
+  });
+  const value = (study) => {
+    if (sort.column === "id") return study.name ?? study.id;
+    if (sort.column === "state") return stateOf(study).state;
+    return study.answers.find((answer) => answer.task === sort.column)?.text ?? "\uffff";
+  };
+  rows.sort((a, b) => value(a).localeCompare(value(b), "en", { numeric: true }) * (sort.down ? -1 : 1));
+  return rows;
+}
+
+function line(study, session) {
+  const { state, reason } = stateOf(study);
+  const address = `#/study/${encodeURIComponent(study.id)}`;
+  const name = study.name ?? study.id;
+  const asked = ["not asked", "failed"].includes(state)
+    ? h("button", { type: "button", class: "small", onclick: () => ask(study.id) },
+      state === "failed" ? "Ask again" : "Ask", h("span", { class: "hidden" }, ` about ${name}`))
+    : null;
+  const cells = session.tasks.map((task) => {
+    const answer = study.answers.find((entry) => entry.task === task.task);
+    const verdict = study.verdicts?.find((entry) => entry.task === task.task);
+    return h("td", { role: "cell", "data-label": task.title }, answer ? h("span", {}, answer.text) : h("span", { class: "muted" }, "–"),
+      answer?.outdated ? h("span", { class: "tag" }, "older weights") : null,
+      verdict ? h("span", { class: "tag good" }, `✓ ${verdict.verdict}`) : null);
+  });
+  return h("tr", { role: "row", "data-id": study.id },
+    h("th", { scope: "row", role: "rowheader" }, h("a", { href: address }, name)),
+    h("td", { role: "cell", "data-label": "Status" }, stateMark({ state, reason }), asked), cells);
+}
