@@ -13,10 +13,11 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lib.archive import connect, credentials
 from lib.audit import Audit
 from lib.batch import StudyBatch, end_with_server
 from lib.datastore import StudyDatastore
-from lib.dicomweb import DicomWebIndex, connect, credentials
+from lib.dicomweb import DicomWebIndex
 from lib.infers import build_tasks
 from lib.labels import LabelFiles
 from lib.log_privacy import PrivateLog, install

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from monailabel.config import settings
 
-from lib.dicomweb import UID, ArchiveError, credentials
+from lib.archive import UID, ArchiveError, credentials
 from lib.ohif import why_not
 from lib.request_check import RequestError
 
