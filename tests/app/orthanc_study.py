@@ -38,9 +38,8 @@ def write_archive_study(folder: Path, *, seed: int = 11, n_slices: int = 24, siz
     found = ArchiveStudy(headers[0].StudyInstanceUID, {"long": written}, {}, [])
     found.series["long"] = headers[0].SeriesInstanceUID
     found.sops = [header.SOPInstanceUID for header in headers]
-    for number, (name, chosen) in enumerate(
-        {"short": headers[4:14], "coronal": headers[:3]}.items(), start=3
-    ):
+    others = {"short": headers[4:14], "coronal": headers[:3]}
+    for number, (name, chosen) in enumerate(others.items(), start=3):
         found.series[name] = f"{found.series['long'][:50]}.{number}"
         found.files[name] = []
         (folder / name).mkdir()

@@ -90,16 +90,14 @@ def test_a_named_study_is_answered_from_the_chosen_series_or_from_another(served
 
 def test_images_reach_a_viewer_as_the_archive_has_them(served, orthanc, study):
     place = f"/studies/{study.uid}/series/{study.series['long']}"
+    instance = f"{place}/instances/{study.sops[3]}"
     assert len(served.request("GET", f"/dicom-web{place}/metadata").json()) == 24
-    for path in (
-        f"{place}/instances/{study.sops[3]}/frames/1",
-        f"{place}/instances/{study.sops[3]}/metadata",
-    ):
+    for path in (f"{instance}/frames/1", f"{instance}/metadata"):
         mine = served.request("GET", f"/dicom-web{path}")
         theirs = orthanc.request("GET", f"/dicom-web{path}")
         assert mine.status_code == 200 and len(mine.content) > 1000
         assert _without_boundary(mine) == _without_boundary(theirs)
-    found = served.request("GET", "/dicom-web/studies", params={"PatientName": "PHANTOM^0011"})
+    found = served.request("GET", "/dicom-web/studies", params={"PatientName": "PHANTOM*"})
     assert found.status_code == 200 and len(found.json()) == 1
     assert served.request("GET", "/dicom-web/studies", params={"PatientName": "DOE"}).json() == []
     assert "PHANTOM" not in served.printed and "PatientName" not in served.printed
@@ -192,7 +190,7 @@ def test_an_archive_that_is_killed_and_comes_back_under_requests(served, orthanc
 
 
 def test_an_archive_killed_while_it_sends_a_series_leaves_no_half_of_it(served, orthanc, tmp_path):
-    written = write_archive_study(tmp_path, seed=13, n_slices=64, size=256)
+    written = write_archive_study(tmp_path, seed=13, n_slices=48, size=128)
     orthanc.store(written.files["long"])
     assert listed(served, written.uid).status_code == 200
     with ThreadPoolExecutor(1) as pool:
