@@ -13,16 +13,18 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lib.archive import connect, credentials
 from lib.audit import Audit
 from lib.batch import StudyBatch, end_with_server
 from lib.datastore import StudyDatastore
-from lib.dicomweb import DicomWebIndex, connect, credentials
+from lib.dicomweb import DicomWebIndex
 from lib.infers import build_tasks
 from lib.labels import LabelFiles
 from lib.log_privacy import PrivateLog, install
 from lib.options import is_remote, read_options
 from lib.request_check import checked_image, checked_model
 from lib.routes import serve
+from lib.series_choice import choice_reason
 from lib.studies import StudyIndex, UploadLimits
 from lib.volumes import VolumeFiles
 from lib.work_queue import WorkQueue
@@ -159,9 +161,12 @@ class RadclearApp(MONAILabelApp):
         """
         store = datastore or self.datastore()
         model = checked_model(request.get("model", ""), self._infers)
-        source = store.source(checked_image(request.get("image", "")))
+        image = checked_image(request.get("image", ""))
+        source = store.source(image, series=request.get("series"))
         wanted = {name: request[name] for name in ("series", "user", "client_id") if request.get(name)}
         file, answer = self._infers[model]({**wanted, "source": store.studies.ready(source)})
+        if reason := choice_reason(store.studies, image, source, asked=bool(request.get("series"))):
+            answer["result"]["study"] |= reason
         label = None
         if request.get("save_label"):
             label = self._store(store, source.key, model, file, answer)

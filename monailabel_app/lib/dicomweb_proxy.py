@@ -17,7 +17,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from monailabel.config import settings
 
-from lib.dicomweb import UID, ArchiveError, credentials
+from lib.archive import UID, ArchiveError, credentials
 from lib.ohif import why_not
 from lib.request_check import RequestError
 
@@ -36,6 +36,7 @@ RETRIEVALS = re.compile(
 _QUERY_NAME = re.compile(r"[A-Za-z0-9.]{1,64}")
 _QUERY_VALUE = re.compile(r"[^\x00-\x1f\x7f]{0,512}")
 _MOST_QUERY = 32
+_KEPT_HEADERS = ("content-type", "content-length")
 _ACCEPT = re.compile(r"[\x20-\x7e]{1,512}")
 #: What an archive may send a viewer: no HTML and no SVG, which a browser would run as a page of this server.
 _KINDS = re.compile(

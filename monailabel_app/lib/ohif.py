@@ -24,9 +24,9 @@ SETTINGS = pathlib.Path(__file__).resolve().parents[1] / "ohif" / "app-config.js
 #: Its page holds two inline scripts, and its decoders are WebAssembly started from blobs.
 POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval' blob:; "
-    "worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-    "connect-src 'self' data: blob:; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
+    "worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "font-src 'self' data:; connect-src 'self' data: blob:; manifest-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
 )
 NO_ARCHIVE = (
     "OHIF shows studies of a DICOMweb archive, and this server's studies come from a folder. Start it with "

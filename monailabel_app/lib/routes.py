@@ -14,6 +14,7 @@ from fastapi import APIRouter, Body, Depends, FastAPI, File, Form, Request, Uplo
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, Response
 from monailabel.config import settings
+from monailabel.endpoints import login
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.utils.async_tasks.task import AsyncTask
 from starlette.middleware.cors import CORSMiddleware
@@ -33,13 +34,13 @@ from lib.request_check import (
     checked_params,
 )
 from lib.responses import OUTPUTS, answer_response, error_response, finished, invalid_response
+from lib.series_choice import series_router
 from lib.studies import UPLOAD_SUFFIXES
 from lib.web_routes import web_router
 from radclear.errors import RadclearError
 
 logger = logging.getLogger(__name__)
 
-_KEPT = ("/auth/",)  # of MONAI Label's own routes; there only where authentication is on
 _MULTIPART_FRAME = 64 * 1024
 
 OptionalFile = Annotated[UploadFile | None, File()]
@@ -59,8 +60,7 @@ def serve(server: FastAPI, app: Any) -> None:
         app: the `RadclearApp`.
     """
     authentication.install()
-    kept = [route for route in server.router.routes if getattr(route, "path", "").startswith(_KEPT)]
-    server.router.routes[:] = [*kept, *build_router(app).routes]
+    server.router.routes[:] = build_router(app).routes
     server.openapi_schema = None
     server.add_exception_handler(RadclearError, error_response(app))
     server.add_exception_handler(RequestValidationError, invalid_response)
@@ -83,9 +83,12 @@ def who(user: User) -> str:
 def build_router(app: Any) -> APIRouter:
     """All routes of the app. Those with `def` run in threads, and `infer` in the app's queue."""
     router = APIRouter()
-    router.include_router(web_router(app, reader=user_role, who=who))
     router.include_router(ohif_router(app))
     router.include_router(proxy_router(app, reader=user_role))
+    router.include_router(series_router(app, reader=user_role))
+    if settings.MONAI_LABEL_AUTH_ENABLE:
+        router.include_router(login.router)  # MONAI Label's own: a token for a name and a password
+    router.include_router(web_router(app, reader=user_role, who=who))
 
     @router.get("/")
     def root() -> dict[str, str]:

@@ -175,8 +175,8 @@ function line(study, session) {
   const address = `#/study/${encodeURIComponent(study.id)}`;
   const name = study.name ?? study.id;
   const asked = ["not asked", "failed"].includes(state)
-    ? h("button", { type: "button", class: "small", onclick: () => ask(study.id), "aria-label": `Ask for answers to ${name}` },
-      state === "failed" ? "Ask again" : "Ask")
+    ? h("button", { type: "button", class: "small", onclick: () => ask(study.id) },
+      state === "failed" ? "Ask again" : "Ask", h("span", { class: "hidden" }, ` about ${name}`))
     : null;
   const cells = session.tasks.map((task) => {
     const answer = study.answers.find((entry) => entry.task === task.task);

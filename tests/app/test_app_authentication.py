@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from app_server import START_S, TRACES, launch, needs_monailabel, wait_until_up
+from realm import bearer
 
 from radclear.ct import study_key
 from radclear.results import validate_result
@@ -31,71 +30,17 @@ ADDRESSES = [
     ("GET", "/batch/infer"),
     ("POST", "/batch/infer/staging"),
     ("DELETE", "/batch/infer"),
+    ("GET", "/datastore/series?study=1.2.3"),
+    ("GET", "/dicom-web/studies"),
 ]
-
-
-class Realm:
-    """A key pair, and an address that publishes its public half as Keycloak does."""
-
-    def __init__(self) -> None:
-        rsa = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.rsa")
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        public = self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        self.public = base64.b64encode(public).decode()
-        body = json.dumps({"public_key": self.public}).encode()
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *args) -> None:
-                pass
-
-            def do_GET(self) -> None:
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(body)
-
-        self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.httpd.server_port}/realms/monailabel"
-        threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
-
-    def token(self, *roles: str, key=None, **claims) -> str:
-        import jwt
-
-        payload = {
-            "preferred_username": "dr.reader",
-            "email": "reader@example.org",
-            "name": "R. Reader",
-            "exp": int(time.time()) + 3600,
-            "realm_access": {"roles": [f"monailabel-{role}" for role in roles]},
-        }
-        claims = {name: value for name, value in {**payload, **claims}.items() if value is not None}
-        return jwt.encode(claims, key or self.key, algorithm="RS256")
-
-
-@pytest.fixture(scope="module")
-def realm():
-    made = Realm()
-    yield made
-    made.httpd.shutdown()
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory, small_studies, realm):
-    environment = {
-        "MONAI_LABEL_AUTH_ENABLE": "true",
-        "MONAI_LABEL_AUTH_REALM_URI": realm.url,
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }
     folder = tmp_path_factory.mktemp("guarded")
-    server = wait_until_up(launch(folder, small_studies, "tasks", "staging", environment=environment))
+    server = wait_until_up(launch(folder, small_studies, "tasks", "staging", environment=realm.environment))
     yield server
     server.stop()
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 @pytest.mark.parametrize(("method", "path"), ADDRESSES)
