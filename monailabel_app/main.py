@@ -26,6 +26,7 @@ from lib.request_check import checked_image, checked_model
 from lib.routes import serve
 from lib.series_choice import choice_reason
 from lib.studies import StudyIndex, UploadLimits
+from lib.verdicts import VerdictStore
 from lib.volumes import VolumeFiles
 from lib.work_queue import WorkQueue
 from monailabel.config import settings
@@ -38,7 +39,7 @@ from monailabel.tasks.activelearning.random import Random
 
 from radclear import __version__
 from radclear.backbones import keep_freed_memory
-from radclear.bundle import StudyAnswers, load_heads
+from radclear.bundle import Head, StudyAnswers, load_heads
 from radclear.cli.catalog import bundles_folder, head_paths
 from radclear.cli.run_options import resolve_device
 from radclear.results.wording import INTENDED_USE
@@ -59,6 +60,7 @@ class RadclearApp(MONAILabelApp):
         self.options = read_options(conf)
         self.data = self.options.data_folder(studies)
         self.audit = Audit(self.data / "audit.jsonl")
+        self.verdicts = VerdictStore(self.data / "verdicts")
         self.queue = WorkQueue(waiting=self.options.waiting)
         keep_freed_memory()
         super().__init__(
@@ -195,6 +197,10 @@ class RadclearApp(MONAILabelApp):
     def models(self) -> dict[str, InferTask]:
         """The entries that can be asked: name → task."""
         return self._infers
+
+    def heads(self) -> dict[str, Head]:
+        """The heads that answer: question → head."""
+        return {task.head.task: task.head for task in self._infers.values()}
 
     def strategies(self) -> dict[str, Strategy]:
         """Ways to choose the next study."""

@@ -9,6 +9,7 @@ from typing import Any
 from lib.pixels import WINDOWS
 from lib.questions import Questions
 from lib.stored_answers import StoredAnswers
+from lib.verdicts import VerdictError
 from radclear import __version__
 from radclear.ct import StudySource
 from radclear.results.background import subtitle_text
@@ -45,7 +46,7 @@ class PageData:
         """
         self._app = app
         self._questions = questions
-        self.answers = StoredAnswers(app.datastore().labels, app.models())
+        self.answers = StoredAnswers(app.datastore().labels, app.heads)
         self.tasks = tuple(app.options.tasks)
 
     def session(self, reader: str, *, authentication: bool, no_viewer: str) -> dict[str, Any]:
@@ -70,7 +71,7 @@ class PageData:
         }
 
     def _question(self, name: str) -> dict[str, Any]:
-        head = self._app.models()[name].head
+        head = self._app.heads()[name]
         return {
             "task": name,
             "title": task_title(name),
@@ -85,13 +86,23 @@ class PageData:
         rows = [self._row(store.source(key)) for key in store.list_images()]
         return {"studies": rows}
 
+    def _verdicts(self, key: str) -> list[dict[str, str]]:
+        """The last verdict on each question."""
+        last = {verdict.task: verdict for verdict in self._app.verdicts.of_study(key)}
+        return [{"task": v.task, "verdict": v.verdict, "reader": v.reader} for v in last.values()]
+
     def _row(self, source: StudySource) -> dict[str, Any]:
         briefs = [brief for task in self.tasks if (brief := self.answers.brief(source.key, task))]
         row = {
             "id": source.key,
             **self._state(source.key, answered=bool(briefs)),
             "answers": [asdict(brief) for brief in briefs],
+            "verdicts": [],
         }
+        try:
+            row["verdicts"] = self._verdicts(source.key)
+        except VerdictError as error:  # of one study; the others are shown
+            row["reason"] = sentence(str(error))
         return {**row, "name": source.name} if self._app.options.identifiers else row
 
     def _state(self, key: str, *, answered: bool) -> dict[str, str]:

@@ -20,6 +20,7 @@ from lib.datastore import ReadOnlyError
 from lib.labels import LabelError
 from lib.request_check import RequestError
 from lib.studies import UnknownStudyError
+from lib.verdicts import VerdictError
 from lib.work_queue import QueueClosedError, QueueFullError
 from radclear.backbones.errors import EmbeddingMemoryError
 from radclear.ct import CTInputError
@@ -35,6 +36,7 @@ _STATUS = (
     (QueueFullError, 429),
     (QueueClosedError, 503),
     (AuditError, 503),
+    (VerdictError, 503),
     (EmbeddingMemoryError, 503),
     (CTInputError, 422),
 )

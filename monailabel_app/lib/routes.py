@@ -36,6 +36,7 @@ from lib.request_check import (
 from lib.responses import OUTPUTS, answer_response, error_response, finished, invalid_response
 from lib.series_choice import series_router
 from lib.studies import UPLOAD_SUFFIXES
+from lib.verdict_routes import verdict_router
 from lib.web_routes import web_router
 from radclear.errors import RadclearError
 
@@ -89,6 +90,7 @@ def build_router(app: Any) -> APIRouter:
     if settings.MONAI_LABEL_AUTH_ENABLE:
         router.include_router(login.router)  # MONAI Label's own: a token for a name and a password
     router.include_router(web_router(app, reader=user_role, who=who))
+    router.include_router(verdict_router(app, reader=user_role, annotator=annotator_role, who=who))
 
     @router.get("/")
     def root() -> dict[str, str]:

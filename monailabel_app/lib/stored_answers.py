@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,15 +32,15 @@ class Brief:
 class StoredAnswers:
     """Finds the newest stored answer of each question, under any of its three entries."""
 
-    def __init__(self, labels: LabelFiles, models: Mapping[str, Any]) -> None:
+    def __init__(self, labels: LabelFiles, heads: Callable[[], Mapping[str, Any]]) -> None:
         """
         Args:
             labels: stored results.
-            models: the app's entries; those named like a task have its head.
+            heads: gives the heads that answer now: question → head.
         """
         self._labels = labels
-        self._models = models
-        self._briefs: dict[tuple[str, str], tuple[int, Brief]] = {}
+        self._heads = heads
+        self._briefs: dict[tuple[str, str], tuple[int, dict[str, Any], str]] = {}
         self._lock = threading.Lock()
 
     def answer(self, key: str, task: str) -> dict[str, Any] | None:
@@ -61,14 +61,15 @@ class StoredAnswers:
             if answer is None:
                 return None
             (entry,) = answer["result"]["tasks"]
-            known = version, Brief(task, task_title(task), verdict(entry), self.is_outdated(entry))
+            known = version, entry["model"], verdict(entry)
             with self._lock:
                 self._briefs[key, task] = known
-        return known[1]
+        _, model, text = known
+        return Brief(task, task_title(task), text, self.is_outdated({"task": task, "model": model}))
 
     def is_outdated(self, entry: Mapping[str, Any]) -> bool:
         """Whether an answer was given by other weights than the server has now."""
-        head, model = self._models[entry["task"]].head, entry["model"]
+        head, model = self._heads()[entry["task"]], entry["model"]
         return (head.weights_sha256, head.backbone.weights_sha256) != (
             model["weights_sha256"],
             model["backbone_weights_sha256"],

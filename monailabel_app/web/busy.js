@@ -7,7 +7,7 @@ import { h } from "./dom.js";
 export function busyNotice() {
   const text = h("p", {});
   const count = h("p", { class: "muted" });
-  const notice = h("div", { class: "banner input", role: "group", "aria-label": "The server is busy", hidden: true },
+  const notice = h("div", { class: "banner note", role: "group", "aria-label": "The server is busy", hidden: true },
     h("strong", {}, "Not asked yet"), text, count,
     h("p", { class: "buttons" },
       h("button", { type: "button", onclick: tryNow }, "Try now"),

@@ -19,15 +19,19 @@ function fill(element, attributes, children) {
     else if (name in element && typeof value === "boolean") element[name] = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== false && child !== undefined));
+  element.append(...present(children));
   return element;
+}
+
+function present(children) {
+  return children.flat().filter((child) => child !== null && child !== false && child !== undefined);
 }
 
 /** Put a new view into the page: its heading gets the focus, so that a screen reader starts there. */
 export function showView(title, ...children) {
   document.title = `${title} · radclear`;
   const main = document.getElementById("main");
-  main.replaceChildren(...children.flat());
+  main.replaceChildren(...present(children));
   const heading = main.querySelector("h1");
   if (heading) {
     heading.tabIndex = -1;

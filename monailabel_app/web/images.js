@@ -9,11 +9,11 @@ const THUMBNAIL_PX = 192;
 const SCALE_MM = 50;
 const AHEAD = 2; // slices on both sides that are fetched before they are asked for
 
-/** The section; `start` is the slice to show first, the strongest key slice when omitted. */
-export function imageSection(study, answer, session, start) {
+/** The section of an answer, at its strongest key slice. It has what keys do: `step`, `stepKey` and so on. */
+export function imageSection(study, answer, session) {
   const count = study.z_mm.length;
   const keys = answer.key_slices;
-  let number = Math.min(start ?? keys[0].number, count);
+  let number = keys[0].number;
   let window = answer.window;
   let wanted = "";
 
@@ -51,7 +51,7 @@ export function imageSection(study, answer, session, start) {
         study.viewer ? h("p", {}, link) : h("p", { class: "muted" }, session.no_viewer || study.no_viewer)),
       h("div", { class: "keys" }, h("h3", {}, "Key slices"), h("ol", { class: "thumbnails" }, thumbnails.map((t) => h("li", {}, t))))));
   show(number);
-  return { element, step, stepKey, nextWindow, openViewer, number: () => number };
+  return { element, step, stepKey, nextWindow, openViewer };
 
   function show(next) {
     number = Math.min(Math.max(next, 1), count);

@@ -31,6 +31,7 @@ export function listen() {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented) return;
     if (document.getElementById("help").open && event.key !== "?") return;
+    if (isTyping(event.target) && event.target.type !== "search" && event.key === "Escape") return event.target.blur();
     if (isTyping(event.target) && event.key !== "Escape") return;
     if (event.key.length === 1 && lettersOff()) return;
     const found = [...(bindings.get(view) ?? []), ...bindings.get("everywhere")].find(([key]) => key === event.key);
@@ -52,12 +53,12 @@ export function toggleHelp() {
     h("div", { class: "keylists" },
       table("On the worklist", bindings.get("worklist")),
       table("On a study", bindings.get("study")),
-      table("Everywhere", [...bindings.get("everywhere"), ["Esc", "close this help"]])),
-    h("p", {}, h("label", { class: "choice", for: "letters" }, off, " Single keys are on (off: only Tab, Enter and arrows)")),
-    h("h3", {}, "What is shown"),
-    h("p", {}, "The patient’s right is at the left of every picture. Slices are counted from the foot end; a viewer that "
-      + "counts from the head numbers them differently, the z position is the same. The curve shows which share of the "
-      + "answer’s weight each slice received: where the model looked, not where a lesion is."),
+      h("div", {}, table("Everywhere", [...bindings.get("everywhere"), ["Esc", "close this help"]]),
+        h("p", {}, h("label", { class: "choice", for: "letters" }, off, "Single keys are on (off: only Tab, Enter and arrows)")),
+        h("h3", {}, "What is shown"),
+        h("p", { class: "muted" }, "The patient’s right is at the left of every picture. Slices are counted from the foot end; a "
+          + "viewer that counts from the head numbers them differently, the z position is the same. The curve shows which "
+          + "share of the answer’s weight each slice received: where the model looked, not where a lesion is."))),
     h("form", { method: "dialog" }, h("button", { class: "main" }, "Close")));
   dialog.showModal();
 

@@ -12,7 +12,7 @@ export function stateOf(study) {
   const here = local(study.id);
   if (here.failure) return { state: "failed", reason: here.failure };
   if (here.place) return { state: "to be asked", reason: "" };
-  if (study.state === "answered" && study.verdicts?.length) return { state: "verdict given", reason: "" };
+  if (study.state === "answered" && study.verdicts.length) return { state: "verdict given", reason: study.reason };
   return { state: study.state, reason: study.reason };
 }
 

@@ -61,7 +61,7 @@ export async function showStudy(session, id, task) {
     }
     if (!study.tasks.some((entry) => entry.task === task)) task = study.tasks[0].task;
     const panels = session.tasks.map((question) => answerPanel(question,
-      study.tasks.find((entry) => entry.task === question.task), study.verdicts ?? [], () => choose(question.task)));
+      study.tasks.find((entry) => entry.task === question.task), study.verdicts, () => choose(question.task)));
     parts = { panels, chosen: h("div", {}) };
     content.replaceChildren(banners(study, session), h("section", { class: "answers", "aria-label": "Answers" }, panels),
       parts.chosen, provenance(study));
@@ -71,9 +71,9 @@ export async function showStudy(session, id, task) {
   function drawChosen() {
     const entry = study.tasks.find((known) => known.task === task);
     parts.panels.forEach((panel, place) => panel.choose(session.tasks[place].task === task));
-    parts.images = imageSection(study, entry, session, parts.images?.number());
+    parts.images = imageSection(study, entry, session);
     parts.verdict = verdictSection(session, study, entry, (verdict) => {
-      study.verdicts = [...(study.verdicts ?? []), verdict];
+      study.verdicts = [...study.verdicts, verdict];
       drawState();
       parts.panels[session.tasks.findIndex((known) => known.task === task)].verdict(study.verdicts);
     });

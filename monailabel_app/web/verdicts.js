@@ -4,6 +4,7 @@ import { request } from "./api.js";
 import { h, say } from "./dom.js";
 
 const READER = "radclear-reader"; // in this tab only
+const drafts = new Map(); // study and question → a comment that is not stored yet
 const CHOICES = [["agree", "Agree", "the answer is right"], ["disagree", "Disagree", "it is wrong"],
   ["correct", "Correct", "it is wrong, and I say what is right"]];
 
@@ -20,7 +21,10 @@ export function verdictSection(session, study, answer, onStored) {
     h("legend", {}, many ? "What is right? Choose all that are true; none chosen means: none of them" : "Which one is right?"),
     question.classes.map(({ name, label }) => h("label", { class: "choice" },
       h("input", { type: many ? "checkbox" : "radio", name: "class", value: name }), label)));
-  const comment = h("textarea", { id: "comment", rows: 2, maxlength: 2000 });
+  const draft = `${study.id} ${answer.task}`;
+  const comment = h("textarea", { id: "comment", rows: 2, maxlength: 2000,
+    oninput: () => drafts.set(draft, comment.value) }, drafts.get(draft) ?? "");
+  let sending = false;
   const reader = h("input", { id: "reader-name", autocomplete: "name", maxlength: 64, required: true,
     value: sessionStorage.getItem(READER) ?? "" });
   const send = h("button", { class: "main" }, "Store the verdict");
@@ -63,6 +67,7 @@ export function verdictSection(session, study, answer, onStored) {
 
   async function submit(event) {
     event.preventDefault();
+    if (sending) return;
     const radio = chosen();
     if (!radio) return problem("Choose agree, disagree or correct.", radios[0].querySelector("input"));
     const names = [...classes.querySelectorAll("input:checked")].map((input) => input.value);
@@ -78,12 +83,14 @@ export function verdictSection(session, study, answer, onStored) {
       verdict.reader = reader.value.trim();
       sessionStorage.setItem(READER, verdict.reader);
     }
-    send.disabled = true;
+    sending = true;
     error.textContent = "";
     try {
       const kept = await request("/radclear/verdicts", { method: "POST", body: verdict });
       stored.textContent = `✓ Stored ${time(kept.stored)}`;
       say(`The verdict on ${answer.title.toLowerCase()} is stored.`);
+      drafts.delete(draft);
+      comment.defaultValue = "";
       form.reset();
       reader.value = sessionStorage.getItem(READER) ?? "";
       classes.hidden = true;
@@ -92,7 +99,7 @@ export function verdictSection(session, study, answer, onStored) {
     } catch (failure) {
       problem(`The verdict is not stored. ${failure.message}`, send);
     } finally {
-      send.disabled = false;
+      sending = false;
     }
   }
 

@@ -180,7 +180,7 @@ function line(study, session) {
     : null;
   const cells = session.tasks.map((task) => {
     const answer = study.answers.find((entry) => entry.task === task.task);
-    const verdict = study.verdicts?.find((entry) => entry.task === task.task);
+    const verdict = study.verdicts.find((entry) => entry.task === task.task);
     return h("td", { role: "cell", "data-label": task.title }, answer ? h("span", {}, answer.text) : h("span", { class: "muted" }, "–"),
       answer?.outdated ? h("span", { class: "tag" }, "older weights") : null,
       verdict ? h("span", { class: "tag good" }, `✓ ${verdict.verdict}`) : null);

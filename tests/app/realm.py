@@ -43,7 +43,7 @@ class Realm:
             def do_POST(self) -> None:
                 form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
                 right = form["username"] == ["dr.reader"] and form["password"] == [PASSWORD]
-                token = {"access_token": realm.token("user"), "token_type": "Bearer"}
+                token = {"access_token": realm.token("user", "annotator"), "token_type": "Bearer"}
                 self._send(200 if right else 401, token if right else {"error": "invalid_grant"})
 
             def _send(self, status: int, content: dict) -> None:

@@ -68,6 +68,10 @@ def test_a_reader_signs_in_and_follows_a_link_into_ohif(guarded, realm, tab, ser
     row.locator("a").click()
     tab.locator(".frame img[src^=blob]").wait_for()
     assert tab.get_by_text("Stored under your name: dr.reader.").is_visible()
+    tab.keyboard.press("d")
+    tab.get_by_role("button", name="Store the verdict").click()
+    tab.locator(".earlier li", has_text="dr.reader").wait_for()
+    tab.get_by_role("slider", name="Slice").focus()
     tab.keyboard.press(".")
     number = int(tab.get_by_role("slider", name="Slice").input_value())
     with tab.context.expect_page() as opened:

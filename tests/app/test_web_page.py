@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import time
 
 import pytest
-from app_server import ROOT, TRACES, launch, needs_monailabel, wait_until_up, write_long_study
+from app_server import ROOT, START_S, TRACES, launch, needs_monailabel, wait_until_up, write_long_study
 from browser import accessibility_faults, needs_chromium
 
 from radclear.ct import ABDOMEN, LUNG, read_study, study_key
@@ -243,7 +245,7 @@ def test_views_are_accessible_and_need_no_sideways_scrolling(served, answered, w
 
 
 def test_nothing_moves_for_those_who_want_no_motion(chrome, served):
-    for wish, moves in (("no-preference", "turn"), ("reduce", "none")):
+    for wish, moves in (("no-preference", "breathe"), ("reduce", "none")):
         page = chrome.new_page(reduced_motion=wish)
         page.goto(f"{served.url}/radclear/")
         page.locator("tr[data-id]").first.wait_for()
@@ -263,5 +265,111 @@ def test_a_server_that_is_gone_is_said_in_words(served, worklist):
     worklist.locator("tr[data-id]").first.wait_for()  # it asks again by itself
     worklist.goto(f"{served.url}/radclear/#/study/study-0000000000000000")
     worklist.get_by_role("heading", name="The study cannot be shown").wait_for()
-    assert "no study has this id" in worklist.inner_text("main").lower()
+    said = worklist.inner_text("main")
+    assert "No study has this id" in said and "null" not in said and "undefined" not in said
     assert accessibility_faults(worklist) == []
+
+
+def test_a_verdict_is_stored_with_its_reader_and_shown(served, answered):
+    """Typed with keys only; what a reader wrote is text, never markup."""
+    comment = "<img src=x onerror=alert(1)> & none of them"
+    answered.keyboard.press("c")
+    assert answered.locator("input[name=class]").first.evaluate("e => e === document.activeElement")
+    answered.get_by_role("button", name="Store the verdict").press("Enter")
+    answered.get_by_text("Enter your name.").wait_for()
+    assert answered.get_by_label("Your name").evaluate("e => e === document.activeElement")
+    answered.keyboard.type("R. Reader")
+    answered.get_by_label("Comment").fill(comment)
+    answered.get_by_role("button", name="Store the verdict").press("Enter")
+    answered.locator(".stored", has_text="✓ Stored").wait_for()
+    (known,) = served.request("GET", f"/radclear/verdicts?image={DICOM}").json()["verdicts"]
+    task = told(served, DICOM)["tasks"][0]
+    assert known["verdict"] == "correct" and known["classes"] == [] and known["reader"] == "R. Reader"
+    assert known["comment"] == comment and known["task"] == task["task"]
+    assert known["weights_sha256"] == task["weights_sha256"]
+    first = answered.locator(".earlier li").first
+    first.wait_for()
+    assert comment in first.inner_text() and "none of the classes" in first.inner_text()
+    assert not answered.locator(".earlier img").count()
+    assert answered.get_by_label("Your name").input_value() == "R. Reader"
+    answered.keyboard.press("a")
+    answered.get_by_role("button", name="Store the verdict").click()
+    answered.locator(".earlier li").nth(1).wait_for()
+    assert "replaced by a later one" in answered.locator(".earlier li").nth(1).inner_text()
+    assert (
+        "✓ Last verdict: agree, R. Reader" in answered.get_by_role("article", name=task["title"]).inner_text()
+    )
+    assert accessibility_faults(answered) == []
+    answered.get_by_role("link", name="Worklist").click()
+    state(answered, DICOM, "verdict given").wait_for()
+
+
+def test_a_verdict_that_is_not_stored_is_said_and_kept_in_the_form(served, answered):
+    answered.keyboard.press("3")
+    answered.get_by_role("heading", name="Your verdict: staging").wait_for()
+    answered.get_by_role("button", name="Store the verdict").click()
+    answered.get_by_text("Choose agree, disagree or correct.").wait_for()
+    answered.get_by_label("Correct").check()
+    answered.get_by_role("button", name="Store the verdict").click()
+    answered.get_by_text("Choose the class that is right.").wait_for()
+    answered.get_by_label("Stage III", exact=True).check()
+    answered.get_by_label("Your name").fill("R. Reader")
+    answered.route("**/radclear/verdicts", lambda route: route.abort())
+    answered.get_by_role("button", name="Store the verdict").click()
+    answered.get_by_text("The verdict is not stored. The server does not answer.").wait_for()
+    assert answered.get_by_label("Stage III", exact=True).is_checked()
+    answered.unroute("**/radclear/verdicts")
+    answered.get_by_label("Comment").fill("not lost")
+    answered.keyboard.press("Escape")  # leaves the field, not the study
+    answered.keyboard.press("1")
+    answered.keyboard.press("3")
+    assert answered.get_by_label("Comment").input_value() == "not lost"
+    answered.get_by_label("Correct").check()
+    answered.get_by_label("Stage III", exact=True).check()
+    answered.get_by_role("button", name="Store the verdict").click()
+    answered.locator(".stored", has_text="✓ Stored").wait_for()
+    path = f"/radclear/verdicts?image={DICOM}&task=staging"
+    assert [v["classes"] for v in served.request("GET", path).json()["verdicts"]] == [["III"]]
+
+
+def test_answers_of_other_weights_or_about_other_images_are_called_so(served, tab):
+    """As after an update of the server, and after somebody changed the study's files."""
+    files = [served.data / "labels" / task / f"{NIFTI}.info.json" for task in TASKS]
+    before = [file.read_text(encoding="utf-8") for file in files]
+    for file, text in zip(files, before, strict=True):
+        info = json.loads(text)
+        info["params"]["result"]["tasks"][0]["model"]["weights_sha256"] = "0" * 64
+        info["params"]["result"]["study"]["series_hash"] = "0" * 64
+        file.write_text(json.dumps(info), encoding="utf-8")
+    try:
+        tab.goto(f"{served.url}/radclear/")
+        row(tab, NIFTI).get_by_text("older weights").nth(2).wait_for()
+        row(tab, NIFTI).locator("a").click()
+        tab.get_by_text("Given by older weights").wait_for()
+        tab.get_by_text("The slice cannot be shown. The study's files were changed").wait_for()
+        tab.get_by_text("The curve is shown without the overview.").wait_for()
+        assert accessibility_faults(tab) == []
+    finally:
+        for file, text in zip(files, before, strict=True):
+            file.write_text(text, encoding="utf-8")
+
+
+def test_what_a_batch_stored_is_shown_without_asking(served, tab, tmp_path):
+    """One question about one study more; nobody asks for it on the page."""
+    scan = write_long_study(tmp_path / "x.nii", n_slices=8, seed=5)
+    with open(scan, "rb") as stream:
+        sent = served.request("PUT", "/datastore/image?image=later", files={"file": ("x.nii", stream)})
+    key = sent.json()["image"]
+    started = served.request("POST", "/batch/infer/lung_disease?images=unlabeled")
+    assert started.status_code == 200
+    end = time.monotonic() + START_S
+    while served.request("GET", "/batch/infer").json()["status"] in ("SUBMITTED", "RUNNING"):
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    tab.goto(f"{served.url}/radclear/")
+    state(tab, key, "answered").wait_for()
+    assert row(tab, key).locator("td", has_text="–").count() == 2
+    row(tab, key).locator("a").click()
+    tab.locator(".frame img[src^=blob]").wait_for()
+    assert "Tumor location, Staging: there is no answer" in tab.inner_text(".banners")
+    assert tab.get_by_role("button", name="Ask for answers").is_visible()

@@ -1,0 +1,98 @@
+"""The routes of readers' verdicts: give one, and see those that were given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body
+from fastapi.responses import JSONResponse
+from monailabel.config import settings
+from monailabel.endpoints.user.auth import User
+
+from lib.audit import last_answer
+from lib.request_check import RequestError, checked_image, checked_model
+from lib.verdict_check import Said, checked_verdict
+
+NO_ANSWER = (
+    "this model's answer to the study is not known any more, so there is nothing to agree with: ask for it "
+    "again, or send the right classes with the verdict `correct`"
+)
+
+
+def verdict_router(app: Any, *, reader: Any, annotator: Any, who: Callable[[User], str]) -> APIRouter:
+    """The routes at `/radclear/verdicts`.
+
+    Args:
+        app: the `RadclearApp`.
+        reader, annotator: dependencies that let a role in and give its `User`.
+        who: a user's name for the audit.
+    """
+    router = APIRouter(prefix="/radclear/verdicts")
+
+    @router.get("")
+    def given(image: str, task: str | None = None, user: User = reader) -> dict[str, Any]:
+        key = app.datastore().source(checked_image(image)).key
+        if task is not None:
+            checked_model(task, app.heads())
+        return {"verdicts": [v.as_dict() for v in app.verdicts.of_study(key, task=task)]}
+
+    @router.post("")
+    def give(body: Annotated[dict[str, Any], Body()], user: User = annotator) -> JSONResponse:
+        heads = app.heads()
+        name = who(user) if settings.MONAI_LABEL_AUTH_ENABLE else None
+        said = checked_verdict(body, tasks={task: head.classes for task, head in heads.items()}, user=name)
+        key = app.datastore().source(checked_image(said.image)).key
+        answer = last_answer(app.audit.path, study=key, task=said.task, weights_sha256=said.weights_sha256)
+        verdict = app.verdicts.add(
+            key,
+            task=said.task,
+            reader=said.reader,
+            verdict=said.verdict,
+            classes=_right_classes(said, heads[said.task], answer),
+            comment=said.comment,
+            weights_sha256=said.weights_sha256,
+            backbone_sha256=said.backbone_sha256,
+            series_hash=answer and answer["series_hash"],
+            answer=answer and answer["answer"],
+        )
+        app.audit.append(
+            "verdict",
+            user=who(user),
+            study=key,
+            task=said.task,
+            verdict=said.verdict,
+            stored=verdict.id.rpartition("/")[2],
+            weights_sha256=said.weights_sha256,
+        )
+        return JSONResponse(verdict.as_dict(), status_code=201)
+
+    return router
+
+
+def _right_classes(said: Said, head: Any, answer: dict[str, Any] | None) -> tuple[str, ...] | None:
+    """What the reader says is right: their own classes, or those that the answer called."""
+    if said.verdict == "correct":
+        return said.classes
+    if said.verdict == "disagree":
+        return None
+    if answer is None or said.weights_sha256 != head.weights_sha256:
+        raise RequestError(NO_ANSWER, status=409)
+    return called_classes(answer["answer"], kind=head.kind, operating_points=head.operating_points)
+
+
+def called_classes(
+    probabilities: dict[str, float], *, kind: str, operating_points: dict[str, float] | None
+) -> tuple[str, ...]:
+    """The classes that an answer says are there.
+
+    Args:
+        probabilities: class → probability.
+        kind: of the head: of several classes that may be there together (`multilabel`), those at or above
+            their operating points, 0.5 where none were chosen; otherwise the most probable one.
+        operating_points: class → threshold.
+    """
+    if kind != "multilabel":
+        return (max(probabilities, key=probabilities.__getitem__),)
+    points = operating_points or {}
+    return tuple(name for name, p in probabilities.items() if p >= points.get(name, 0.5))

@@ -1,0 +1,156 @@
+"""Readers' verdicts: what is kept of them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+from app_server import needs_monailabel
+
+SHA = "a" * 64
+TASKS = {"staging": ("I", "II", "III", "IV"), "lung_disease": ("nodule", "effusion")}
+BODY = {
+    "image": "study-1",
+    "task": "lung_disease",
+    "verdict": "correct",
+    "classes": ["effusion"],
+    "reader": "Dr. Ada",
+    "weights_sha256": SHA,
+    "backbone_sha256": SHA,
+}
+
+
+def stored(store, reader="Ada", **changes):
+    said = {
+        "task": "staging",
+        "reader": reader,
+        "verdict": "correct",
+        "classes": ("II",),
+        "comment": "",
+        "weights_sha256": SHA,
+        "backbone_sha256": SHA,
+    }
+    return store.add("study-1", **{**said, **changes})
+
+
+def test_every_verdict_is_kept_and_the_newest_of_each_reader_counts(tmp_path):
+    from lib.verdicts import VerdictStore
+
+    store = VerdictStore(tmp_path / "verdicts")
+    stored(store)
+    stored(store, reader="Bob", classes=("III",))
+    last = stored(store, classes=("IV",), comment="seen again")
+    stored(store, task="lung_disease", classes=())
+    again = VerdictStore(tmp_path / "verdicts")
+    assert [v.classes for v in again.of_study("study-1", task="staging")] == [("II",), ("III",), ("IV",)]
+    assert again.newest("staging") == {"study-1": {"Ada": last, "Bob": again.of_study("study-1")[1]}}
+    assert again.of_study("study-2") == [] == again.of_study("../study-1")
+
+
+def test_many_readers_at_once_lose_nothing(tmp_path):
+    from lib.verdicts import VerdictStore
+
+    store = VerdictStore(tmp_path)
+    threads = [
+        threading.Thread(target=lambda n=n: [stored(store, reader=f"reader {n}") for _ in range(10)])
+        for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({v.id for v in store.of_study("study-1")}) == 80
+
+
+def test_half_a_file_of_a_killed_writer_is_not_a_verdict_and_a_damaged_one_is_named(tmp_path):
+    from lib.verdicts import VerdictError, VerdictStore
+
+    store = VerdictStore(tmp_path)
+    verdict = stored(store)
+    (tmp_path / "study-1" / ".20260101T000000.000000Z-00000000.json.tmp").write_text('{"id": "st')
+    assert store.of_study("study-1") == [verdict]
+    (tmp_path / verdict.id).write_text("{")
+    with pytest.raises(VerdictError, match="is damaged; restore it"):
+        store.of_study("study-1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "colour"}, "task has to be one of staging, lung_disease"),
+        ({"verdict": "maybe"}, "agree, disagree, correct"),
+        ({"classes": None}, "classes has to be a list of some of nodule, effusion"),
+        ({"classes": ["stage"]}, "some of nodule, effusion"),
+        ({"classes": ["nodule", "nodule"]}, "names one twice"),
+        ({"task": "staging", "classes": []}, "exactly one of I, II, III, IV"),
+        ({"verdict": "agree"}, "classes go with the verdict `correct` only"),
+        ({"reader": ""}, "reader is missing"),
+        ({"reader": "a\x1bb"}, "control characters"),
+        ({"reader": "x" * 65}, "at most 64"),
+        ({"comment": "x" * 2001}, "at most 2000"),
+        ({"comment": ["x"]}, "comment has to be text"),
+        ({"weights_sha256": "a"}, "weights_sha256 is no sha256"),
+        ({"path": "/etc/passwd"}, "unknown field 'path'"),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value[:20],
+)
+def test_what_is_no_verdict_is_refused_by_name(changes, message):
+    from lib.request_check import RequestError
+    from lib.verdict_check import checked_verdict
+
+    with pytest.raises(RequestError) as refusal:
+        checked_verdict({**BODY, **changes}, tasks=TASKS, user=None)
+    assert message in str(refusal.value)
+
+
+def test_the_reader_is_the_tokens_user():
+    from lib.request_check import RequestError
+    from lib.verdict_check import checked_verdict
+
+    said = {key: value for key, value in BODY.items() if key != "reader"}
+    assert checked_verdict(said, tasks=TASKS, user="ada").reader == "ada"
+    with pytest.raises(RequestError, match="another than the token's user"):
+        checked_verdict(BODY, tasks=TASKS, user="ada")
+
+
+def test_called_classes():
+    from lib.verdict_routes import called_classes
+
+    found = {"a": 0.4, "b": 0.6, "c": 0.5}
+    assert called_classes(found, kind="multilabel", operating_points=None) == ("b", "c")
+    assert called_classes(found, kind="multilabel", operating_points={"a": 0.4, "b": 0.7}) == ("a", "c")
+    assert called_classes(found, kind="ordinal", operating_points={"a": 0.1}) == ("b",)
+
+
+@needs_monailabel
+def test_a_verdict_goes_in_and_comes_out_with_the_answer_it_is_about(server):
+    """Agreeing needs an answer; the answer is in the verdict, and the audit has a line without the reader."""
+    studies = server.request("GET", "/datastore/?output=all").json()["objects"]
+    image = next(key for key in studies if studies[key]["image"]["info"]["name"].endswith(".nii.gz"))
+    info = server.request("GET", "/info/").json()["models"]["staging"]
+    body = {
+        "image": image,
+        "task": "staging",
+        "verdict": "agree",
+        "reader": "Dr. Ada",
+        "weights_sha256": info["weights_sha256"],
+        "backbone_sha256": "0" * 64,
+    }
+    unknown = server.request("POST", "/radclear/verdicts", json={**body, "weights_sha256": SHA})
+    assert unknown.status_code == 409 and "ask for it again" in unknown.json()["detail"]
+    answer = server.infer("staging", image, query={"output": "json"}).json()
+    reply = server.request("POST", "/radclear/verdicts", json=body)
+    assert reply.status_code == 201, reply.text
+    scores = {entry["label"]: entry["score"] for entry in answer["prediction"]}
+    assert reply.json()["classes"] == [max(scores, key=scores.get)]
+    assert reply.json()["answer"] == pytest.approx(scores, abs=1e-5)
+    other = server.request(
+        "POST", "/radclear/verdicts", json={**body, "verdict": "correct", "classes": ["IV"]}
+    )
+    found = server.request("GET", "/radclear/verdicts", params={"image": image, "task": "staging"}).json()
+    assert [v["id"] for v in found["verdicts"]][-2:] == [reply.json()["id"], other.json()["id"]]
+    line = json.loads((server.data / "audit.jsonl").read_text().splitlines()[-1])
+    assert line["event"] == "verdict" and "Ada" not in json.dumps(line)
+    gone = server.request("POST", "/radclear/verdicts", json={**body, "image": "../../etc/passwd"})
+    assert gone.status_code == 404
