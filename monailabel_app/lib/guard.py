@@ -156,7 +156,7 @@ class _Body:
         return message
 
     async def drain(self) -> None:
-        """Take what the client still sends, for a moment: a connection closed on it would lose the refusal."""
+        """Take what still comes, for a moment: a connection closed on it would lose the refusal."""
         left, end = LINGER_BYTES, asyncio.get_running_loop().time() + LINGER_S
         with suppress(asyncio.TimeoutError):
             while not self.complete and left > 0:
