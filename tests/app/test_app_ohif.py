@@ -79,7 +79,7 @@ def pixels(page, element) -> np.ndarray:
 def test_the_study_list_comes_from_the_archive(archive, page):
     page.goto(f"{archive[0].url}/ohif/")
     page.get_by_text("Confirm and Hide").click()
-    page.get_by_text("PHANTOM-0011").wait_for()
+    page.get_by_text("PHANTOM-0011").first.wait_for()
     keep(page, "ohif-studies")
 
 
