@@ -195,5 +195,6 @@ async def _refuse(send, rest: _Body) -> None:
     headers += [*_HEADERS, (b"connection", b"close")]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": True})
-    await rest.drain()
+    if refusal.status != 408:  # which is about a client that sends nothing
+        await rest.drain()
     await send({"type": "http.response.body", "body": b""})
