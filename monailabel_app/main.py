@@ -13,10 +13,11 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lib.archive import connect, credentials
 from lib.audit import Audit
 from lib.batch import StudyBatch, end_with_server
 from lib.datastore import StudyDatastore
-from lib.dicomweb import DicomWebIndex, connect
+from lib.dicomweb import DicomWebIndex
 from lib.infers import build_tasks
 from lib.labels import LabelFiles
 from lib.learning_routes import RetrainHead, VerdictScoring
@@ -24,6 +25,7 @@ from lib.log_privacy import PrivateLog, install
 from lib.options import is_remote, read_options
 from lib.request_check import checked_image, checked_model
 from lib.routes import serve
+from lib.series_choice import choice_reason
 from lib.strategies import strategies
 from lib.studies import StudyIndex, UploadLimits
 from lib.trainings import Training, Trainings
@@ -112,10 +114,11 @@ class RadclearApp(MONAILabelApp):
         )
         if not is_remote(self.studies):
             return StudyIndex(self.studies, uploads, limits=limits, rescan_s=options.rescan)
+        user, password = credentials()
         client = connect(
             self.studies.rstrip("/"),
-            user=settings.MONAI_LABEL_DICOMWEB_USERNAME or settings.MONAI_LABEL_DATASTORE_USERNAME,
-            password=settings.MONAI_LABEL_DICOMWEB_PASSWORD or settings.MONAI_LABEL_DATASTORE_PASSWORD,
+            user=user,
+            password=password,
             qido=settings.MONAI_LABEL_QIDO_PREFIX,
             wado=settings.MONAI_LABEL_WADO_PREFIX,
         )
@@ -180,9 +183,12 @@ class RadclearApp(MONAILabelApp):
         """
         store = datastore or self.datastore()
         model = checked_model(request.get("model", ""), self._infers)
-        source = store.source(checked_image(request.get("image", "")))
+        image = checked_image(request.get("image", ""))
+        source = store.source(image, series=request.get("series"))
         wanted = {name: request[name] for name in ("series", "user", "client_id") if request.get(name)}
         file, answer = self._infers[model]({**wanted, "source": store.studies.ready(source)})
+        if reason := choice_reason(store.studies, image, source, asked=bool(request.get("series"))):
+            answer["result"]["study"] |= reason
         label = None
         if request.get("save_label"):
             label = self._store(store, source.key, model, file, answer)

@@ -35,9 +35,9 @@ class StudyDatastore(Datastore):
         self.labels = labels
         self.identifiers = identifiers
 
-    def source(self, image_id: str) -> StudySource:
+    def source(self, image_id: str, *, series: str | None = None) -> StudySource:
         """The study of an id; see `StudyIndex.find`."""
-        return self.studies.find(image_id)
+        return self.studies.find(image_id, series=series)
 
     def name(self) -> str:
         return "radclear"

@@ -1,4 +1,8 @@
-"""Series of a DICOMweb server, such as Orthanc, as studies: fetched when they are first needed."""
+"""Series of a DICOMweb server, such as Orthanc, as studies: fetched when they are first needed.
+
+A client may name a series, or a whole study: then the series is chosen by the rules for folders, from the
+archive's metadata.
+"""
 
 from __future__ import annotations
 
@@ -8,53 +12,20 @@ import os
 import re
 import shutil
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import requests
 from dicomweb_client import DICOMwebClient
-from requests.adapters import HTTPAdapter
 
-from lib.studies import StudyIndex, UploadLimits
-from radclear.ct import StudySource, study_key
-from radclear.errors import RadclearError
+from lib.archive import UID, ArchiveError
+from lib.studies import StudyIndex, UnknownStudyError, UploadLimits
+from radclear.ct import CTInputError, StudySeries, StudySource, choose_from_metadata, study_key
 
 logger = logging.getLogger(__name__)
 
-_UID = re.compile(r"[0-9.]{1,64}")
+_UID = re.compile(UID)
 _STUDY, _SERIES, _COUNT = "0020000D", "0020000E", "00201209"
-_TIMEOUT_S = (5.0, 60.0)  # to connect, and between two parts of an answer
-
-
-class ArchiveError(RadclearError):
-    """The archive does not answer, or not as DICOMweb; `status` is the HTTP status for our own client."""
-
-    status = 503
-
-
-class _Patience(HTTPAdapter):
-    def send(self, request: Any, *args: Any, **options: Any) -> requests.Response:
-        return super().send(request, *args, **{**options, "timeout": options.get("timeout") or _TIMEOUT_S})
-
-
-def connect(
-    url: str, *, user: str = "", password: str = "", qido: str | None = None, wado: str | None = None
-) -> DICOMwebClient:
-    """A client that gives up when the archive is silent.
-
-    Args:
-        url: base address, such as `http://127.0.0.1:8042/dicom-web`.
-        user, password: for HTTP basic authentication, where the archive wants it.
-        qido, wado: prefixes of its search and retrieve addresses, where it has such.
-    """
-    session = requests.Session()
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, _Patience())
-    if user:
-        session.auth = (user, password)
-    client = DICOMwebClient(url=url, session=session, qido_url_prefix=qido, wado_url_prefix=wado)
-    client.set_http_retry_params(retry=False)
-    return client
 
 
 class DicomWebIndex(StudyIndex):
@@ -83,6 +54,8 @@ class DicomWebIndex(StudyIndex):
         self._most_bytes = most_bytes
         self._fetching = threading.Lock()
         self._series: dict[str, tuple[str, str]] = {}
+        self._choices: dict[str, tuple[tuple[str, ...], StudySeries]] = {}
+        self._choosing = threading.Lock()
         for half in self._cache.glob(".*"):  # left by a process that was killed
             shutil.rmtree(half, ignore_errors=True)
         super().__init__(None, uploads, limits=limits, rescan_s=rescan_s)
@@ -103,6 +76,80 @@ class DicomWebIndex(StudyIndex):
             mark = hashlib.sha256(f"{series}\0{count}".encode()).hexdigest()
             sources.append(StudySource(key, self._cache / f"{key}-{mark[:16]}", key, mark))
         return sources
+
+    def find(self, image: str, *, series: str | None = None) -> StudySource:
+        """A series of the archive, or an uploaded study; see `StudyIndex.find`.
+
+        Args:
+            image: as there; or the StudyInstanceUID (or its hash) of a study, whose series is chosen.
+            series: SeriesInstanceUID or id of the series to read, where `image` names a study.
+
+        Raises:
+            ArchiveError: the archive does not tell what the study's series are.
+            radclear.ct.CTInputError: none of them can be used, or the one asked for is not in the study.
+        """
+        try:
+            return super().find(image)
+        except UnknownStudyError:
+            sources = self._of_study(image)
+            if not sources:
+                raise
+        if series is None:
+            known = self._chosen(sources)
+            if known.choice is None:
+                raise known.error
+            return sources[study_key(known.choice.series_uid)]
+        for key in (series, study_key(series)):
+            if key in sources:
+                return sources[key]
+        raise CTInputError(
+            "series_not_found",
+            f"the series asked for is not in this study, which has {len(sources)} CT series; "
+            "GET /datastore/series lists them",
+        )
+
+    def series_of(self, study: str) -> StudySeries:
+        """The CT series of a study, which one is chosen, and why.
+
+        Args:
+            study: its StudyInstanceUID or the hash of it.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+            ArchiveError: the archive does not tell.
+        """
+        with suppress(UnknownStudyError):  # looks at the archive again where the study is not known yet
+            super().find(study)
+        sources = self._of_study(study)
+        if not sources:
+            raise UnknownStudyError("the archive has no study of this StudyInstanceUID with CT series")
+        return self._chosen(sources)
+
+    def _of_study(self, study: str) -> dict[str, StudySource]:
+        """The series that were found of a study, by key."""
+        keys = {key for key, (uid, _) in list(self._series.items()) if study in (uid, study_key(uid))}
+        return {key: source for key, source in self._sources.items() if key in keys}
+
+    def _chosen(self, sources: dict[str, StudySource]) -> StudySeries:
+        study, _ = self._series[next(iter(sources))]
+        marks = tuple(sorted(source.fingerprint for source in sources.values()))
+        with self._choosing:
+            known = self._choices.get(study)
+            if known is None or known[0] != marks:
+                known = marks, choose_from_metadata(self._metadata(study, sources))
+                self._choices[study] = known
+        return known[1]
+
+    def _metadata(self, study: str, sources: dict[str, StudySource]) -> dict[str, list[dict[str, Any]]]:
+        try:
+            return {
+                series: self._client.retrieve_series_metadata(study, series)
+                for _, series in (self._series[key] for key in sources)
+            }
+        except Exception as error:  # requests, HTTP and JSON errors; the text may hold the address
+            raise ArchiveError(
+                f"the archive does not tell the study's series ({type(error).__name__}); ask again later"
+            ) from None
 
     def archived(self, source: StudySource) -> tuple[str, str] | None:
         """StudyInstanceUID and SeriesInstanceUID; None for an uploaded study."""

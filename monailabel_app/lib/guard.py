@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import json
 from collections.abc import Collection
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from lib.options import LOOPBACK_NAMES
@@ -15,6 +16,8 @@ LONGEST_TARGET = 4096
 MOST_OPEN_REQUESTS = 200
 MOST_UPLOADS = 2
 BODY_TIMEOUT_S = 30.0
+LINGER_S = 2.0
+LINGER_BYTES = 2**26
 UPLOADS = (("PUT", "/datastore/image"), ("PUT", "/datastore/"))
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -76,7 +79,9 @@ class Guard:
                 return  # the application knows only that its body ended; the refusal says why
             if message["type"] == "http.response.start":
                 started = True
-                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+                own = list(message.get("headers", ()))
+                names = {name.lower() for name, _ in own}
+                message = {**message, "headers": [*own, *(h for h in _HEADERS if h[0] not in names)]}
             await send(message)
 
         try:
@@ -85,10 +90,12 @@ class Guard:
         except _Refused as refusal:
             body.refusal = refusal
         finally:
-            self._open -= 1
             self._uploads -= upload
-        if body.refusal is not None and not started:
-            await _refuse(send, body.refusal)
+            try:
+                if body.refusal is not None and not started:
+                    await _refuse(send, body)
+            finally:
+                self._open -= 1
 
     def _check(self, scope, upload: bool) -> None:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -148,6 +155,15 @@ class _Body:
             self.complete = True
         return message
 
+    async def drain(self) -> None:
+        """Take what still comes, for a moment: a connection closed on it would lose the refusal."""
+        left, end = LINGER_BYTES, asyncio.get_running_loop().time() + LINGER_S
+        with suppress(asyncio.TimeoutError):
+            while not self.complete and left > 0:
+                message = await asyncio.wait_for(self.receive(), end - asyncio.get_running_loop().time())
+                left -= len(message.get("body", b""))
+                self.complete = not message.get("more_body", False)
+
 
 def _is_this_machine(client) -> bool:
     """Whether a peer address, (host, port), is loopback; a connection without one is a local socket."""
@@ -170,11 +186,15 @@ def _host_name(host: str) -> str:
         return ""
 
 
-async def _refuse(send, refusal: _Refused) -> None:
+async def _refuse(send, rest: _Body) -> None:
+    refusal = rest.refusal
     body = json.dumps({"detail": str(refusal)}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if refusal.status == 429:
         headers.append((b"retry-after", b"5"))
     headers += [*_HEADERS, (b"connection", b"close")]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    if refusal.status != 408:  # which is about a client that sends nothing
+        await rest.drain()
+    await send({"type": "http.response.body", "body": b""})

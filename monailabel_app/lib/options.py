@@ -89,6 +89,7 @@ class Options:
         uploads_gib: most disk for uploaded images altogether.
         memory_gib: largest decoded study.
         rescan: seconds between looks at the folder of studies.
+        ohif: serve OHIF and the archive's images to readers, where the studies come from a DICOMweb server.
         identifiers: show study names and UIDs to clients; the log and the audit never have them.
         base_labels, base_embeddings: label table and embeddings that heads are trained from beside verdicts.
     """
@@ -111,6 +112,7 @@ class Options:
     uploads_gib: int = _option(_number(1), 50)
     memory_gib: int = _option(_number(1), 4)
     rescan: float = _option(_seconds, 30.0)
+    ohif: bool = _option(_switch, True)
     identifiers: bool = _option(_switch, False)
     base_labels: str | None = _option(str, None)
     base_embeddings: str | None = _option(str, None)

@@ -49,13 +49,13 @@ class PageData:
         self.answers = StoredAnswers(app.datastore().labels, app.heads)
         self.tasks = tuple(app.options.tasks)
 
-    def session(self, reader: str, *, authentication: bool, remote: bool) -> dict[str, Any]:
+    def session(self, reader: str, *, authentication: bool, no_viewer: str) -> dict[str, Any]:
         """What does not change while the page is open.
 
         Args:
             reader: name of the token's user; empty without authentication.
             authentication: whether the server wants tokens.
-            remote: whether the studies come from a DICOMweb archive.
+            no_viewer: why OHIF cannot be opened; empty where it can.
         """
         windows = [{"name": w.name, "text": _window_text(w.level_hu, w.width_hu)} for w in WINDOWS.values()]
         return {
@@ -65,8 +65,8 @@ class PageData:
             "tasks": [self._question(name) for name in self.tasks],
             "windows": windows,
             "identifiers": self._app.options.identifiers,
-            "viewer": "ohif" if remote else "",
-            "no_viewer": "" if remote else NO_VIEWER,
+            "viewer": "" if no_viewer else "ohif",
+            "no_viewer": no_viewer,
             "intended_use": INTENDED_USE,
         }
 

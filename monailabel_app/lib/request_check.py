@@ -10,12 +10,13 @@ from typing import Any
 from radclear.errors import RadclearError
 
 #: What an inference request may hold beside model and image, and what a value must look like.
-#: The stock clients send the first three with every request.
+#: The stock clients send the first five, some or all, with every request.
 INFER_PARAMS: dict[str, str] = {
     "result_extension": r"\.(nrrd|json)",
     "result_dtype": r"u?int(8|16)",
     "client_id": r"[\w.@ +-]{1,64}",
     "result_compress": r"True|False",
+    "restore_label_idx": r"True|False",
     "series": r"[0-9.]{1,64}",
 }
 #: The stock server's own defaults for batch inference are accepted; `device` and the like are the server's.

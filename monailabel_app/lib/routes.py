@@ -20,8 +20,10 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from starlette.middleware.cors import CORSMiddleware
 
 from lib import authentication
+from lib.dicomweb_proxy import proxy_router
 from lib.guard import Guard
 from lib.learning_routes import learning_router
+from lib.ohif import ohif_router
 from lib.request_check import (
     BATCH_IMAGES,
     BATCH_PARAMS,
@@ -33,6 +35,7 @@ from lib.request_check import (
     checked_params,
 )
 from lib.responses import OUTPUTS, answer_response, error_response, finished, invalid_response
+from lib.series_choice import series_router
 from lib.studies import UPLOAD_SUFFIXES
 from lib.verdict_routes import verdict_router
 from lib.web_routes import web_router
@@ -83,6 +86,9 @@ def build_router(app: Any) -> APIRouter:
     """All routes of the app. Those with `def` run in threads, and `infer` in the app's queue."""
     router = APIRouter()
     roles = {"reader": user_role, "annotator": annotator_role}
+    router.include_router(ohif_router(app))
+    router.include_router(proxy_router(app, reader=user_role))
+    router.include_router(series_router(app, reader=user_role))
     if settings.MONAI_LABEL_AUTH_ENABLE:
         router.include_router(login.router)  # MONAI Label's own: a token for a name and a password
     router.include_router(web_router(app, reader=user_role, who=who))

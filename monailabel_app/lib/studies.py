@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from radclear.ct import CTInputError, StudySource, find_studies, read_study, study_key
+from radclear.ct import CTInputError, StudySeries, StudySource, find_studies, read_study, study_key
 from radclear.ct.listing import is_zip, list_folder, volume_format
 from radclear.errors import RadclearError
 
@@ -86,11 +86,12 @@ class StudyIndex:
         """Strings that may name patients, for the log to leave out."""
         return self._names
 
-    def find(self, image: str) -> StudySource:
+    def find(self, image: str, *, series: str | None = None) -> StudySource:
         """The study of an id.
 
         Args:
             image: an id; or the name that a study was uploaded under, or that its file or folder has.
+            series: which of its series is wanted; only reading a folder asks for it.
 
         Raises:
             UnknownStudyError: there is none. The message does not repeat what was asked for.
@@ -103,6 +104,17 @@ class StudyIndex:
             if attempt == 0 and time.monotonic() - self._looked > _SOONEST_RESCAN_S:
                 self.rescan()
         raise UnknownStudyError("no study has this id; the datastore lists those there are")
+
+    def series_of(self, study: str) -> StudySeries:
+        """The series of a study, where they lie in an archive.
+
+        Raises:
+            UnknownStudyError: they do not.
+        """
+        raise UnknownStudyError(
+            "series are listed for studies of a DICOMweb archive; of a folder or a file the series is chosen "
+            "in reading, and params.series names another one"
+        )
 
     def rescan(self) -> None:
         """Look at the folders again; a folder that cannot be read keeps the studies known before."""

@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Resp
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import User
 
+from lib.ohif import why_not
 from lib.options import is_remote
 from lib.page_data import NO_VIEWER, UPLOADED, PageData
 from lib.pixels import StudyPixels, check_slice, slice_png
@@ -50,7 +51,8 @@ def web_router(app: Any, *, reader: Any, who: Callable[[User], str]) -> APIRoute
         who: a user's name for the audit.
     """
     router = APIRouter(prefix="/radclear")
-    options, remote = app.options, is_remote(app.studies)
+    options = app.options
+    no_viewer = why_not(app) if is_remote(app.studies) else NO_VIEWER
 
     def answer_all(key: str, user: str) -> None:
         for task in options.tasks:
@@ -71,7 +73,7 @@ def web_router(app: Any, *, reader: Any, who: Callable[[User], str]) -> APIRoute
     @router.get("/session")
     def session(user: User = reader) -> dict[str, Any]:
         on = settings.MONAI_LABEL_AUTH_ENABLE
-        return page.session(who(user) if on else "", authentication=on, remote=remote)
+        return page.session(who(user) if on else "", authentication=on, no_viewer=no_viewer)
 
     @router.get("/worklist")
     def worklist(user: User = reader) -> dict[str, Any]:
@@ -120,8 +122,8 @@ def web_router(app: Any, *, reader: Any, who: Callable[[User], str]) -> APIRoute
     def viewer(image: str, slice: int, address: bool = False, user: User = reader) -> Response:
         source = found(image)
         uids = app.datastore().studies.archived(source)
-        if uids is None:
-            raise RequestError(UPLOADED if remote else NO_VIEWER, status=404)
+        if uids is None or no_viewer:
+            raise RequestError(no_viewer or UPLOADED, status=404)
         shown = pixels.study(source)
         check_slice(shown, slice)
         target = (

@@ -8,6 +8,8 @@ _HOMES = {
     "read_study": "read",
     "find_studies": "discovery",
     "study_key": "discovery",
+    "StudySeries": "metadata",
+    "choose_from_metadata": "metadata",
     "StudySource": "discovery",
     "Study": "study",
     "SeriesChoice": "study",

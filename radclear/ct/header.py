@@ -8,7 +8,7 @@ from radclear.ct.errors import CTInputError
 from radclear.ct.parse import NotDicomError, PixelLocation, parse
 from radclear.ct.records import Broken, Rejected, SliceHeader
 from radclear.ct.sources import ByteSource
-from radclear.ct.tags import Tags, bad, label
+from radclear.ct.tags import Elements, Tags, bad, label
 
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _ENHANCED = frozenset({"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"})
@@ -39,6 +39,22 @@ def read_header(source: ByteSource, index: int, *, cap_bytes: int) -> list[Slice
         return Rejected("not_dicom")
     except CTInputError as error:
         return Broken(error)
+    return judge_header(data_set, pixels, index)
+
+
+def judge_header(
+    data_set: Elements, pixels: PixelLocation | None, index: int
+) -> list[SliceHeader] | Rejected | Broken:
+    """Read the attributes of one image, from a file or from an archive's metadata.
+
+    Args:
+        data_set: the attributes.
+        pixels: where the pixels are, None where there are none.
+        index: position of the image in its listing.
+
+    Returns:
+        Its slices (one, or one per frame), or why it has none.
+    """
     series_uid = ""
     try:
         tags = Tags(data_set)

@@ -3,7 +3,7 @@
 # (`playwright` drives Chromium, `axe-playwright-python` holds the accessibility rules).
 # Ends well in any case: where nothing can be installed those tests are skipped, and this says why.
 set -u
-packages=(chromium fonts-dejavu-core orthanc orthanc-dicomweb)
+packages=(chromium fonts-dejavu-core nginx-light openssl orthanc orthanc-dicomweb systemd)
 
 missing=()
 for package in "${packages[@]}"; do

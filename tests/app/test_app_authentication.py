@@ -30,6 +30,8 @@ ADDRESSES = [
     ("GET", "/batch/infer"),
     ("POST", "/batch/infer/staging"),
     ("DELETE", "/batch/infer"),
+    ("GET", "/datastore/series?study=1.2.3"),
+    ("GET", "/dicom-web/studies"),
 ]
 
 

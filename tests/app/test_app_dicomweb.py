@@ -27,7 +27,8 @@ def archive(small_studies, monkeypatch):
 
 
 def make_index(archive, folder, *, most_bytes=2**30):
-    from lib.dicomweb import DicomWebIndex, connect
+    from lib.archive import connect
+    from lib.dicomweb import DicomWebIndex
 
     return DicomWebIndex(
         connect(archive.url), folder / "series", folder / "uploads", most_bytes=most_bytes, limits=LIMITS
@@ -48,7 +49,7 @@ def test_a_series_is_found_by_its_uid_and_fetched_once(archive, tmp_path, small_
 
 
 def test_an_archive_that_goes_away_and_comes_back(archive, tmp_path):
-    from lib.dicomweb import ArchiveError
+    from lib.archive import ArchiveError
 
     index = make_index(archive, tmp_path)
     (key,) = index.ids()
@@ -66,7 +67,7 @@ def test_an_archive_that_goes_away_and_comes_back(archive, tmp_path):
 
 
 def test_a_series_larger_than_the_cache_is_refused(archive, tmp_path):
-    from lib.dicomweb import ArchiveError
+    from lib.archive import ArchiveError
 
     index = make_index(archive, tmp_path, most_bytes=10_000)
     with pytest.raises(ArchiveError, match="volumes_mib"):
