@@ -40,6 +40,10 @@ def attention_chart(task: dict, z_mm: list[float], *, overview: Picture | None, 
         z_mm: z of each slice in millimetres, foot to head.
         overview: the study from the front on the same z axis, or None.
         chart_id: prefix for ids, unique in the page.
+
+    Returns:
+        An ``svg`` element. Its ``data-plot`` is left, top, width and height of the plot in the drawing's
+        units, and the attention at the plot's right edge, for whoever draws a cursor over it.
     """
     attention = task["attention"]
     low, high = min(z_mm), max(z_mm)
@@ -93,7 +97,8 @@ def attention_chart(task: dict, z_mm: list[float], *, overview: Picture | None, 
         f"attention {format_score(strongest['attention'])}. Even attention: {1 / len(attention):.3f}."
     )
     return (
-        f'<svg class="attention" viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{width:.0f}px" '
+        f'<svg class="attention" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
+        f'data-plot="{plot_left:.1f} {_TOP} {plot_width} {_HEIGHT} {top_value:g}" '
         f'role="img" aria-labelledby="{chart_id}-title {chart_id}-words">'
         f'<title id="{chart_id}-title">Attention curve: {escape(task["question"])}</title>'
         f'<desc id="{chart_id}-words">{escape(words)}</desc>' + "".join(parts) + "</svg>"

@@ -11,15 +11,14 @@ from radclear.ct.study import Study
 from radclear.results.answer import ResultError
 from radclear.results.background import findings_table, footer_text, provenance_table, subtitle_text
 from radclear.results.charts import attention_chart, bar
+from radclear.results.reading import banners, class_rows, points_meaning
 from radclear.results.thumbnails import Picture, overview_picture, slice_pictures, task_windows
 from radclear.results.validation import validate_result
 from radclear.results.wording import (
     ATTENTION_MEANING,
     format_mm,
     format_score,
-    score_digits,
     score_meaning,
-    sentence,
     task_title,
     verdict,
 )
@@ -68,47 +67,19 @@ def _template(name: str) -> str:
 
 
 def _banners(result: dict) -> str:
-    """One banner for each kind of warning: three heads with the same weakness do not shout three times."""
     parts = []
-    warnings = result["warnings"]
-    demonstration = [w for w in warnings if w["code"] == "demonstration_weights"]
-    if demonstration:
-        which = _which(demonstration, result)
+    for banner in banners(result):
+        shown = [escape(message) for message in banner.messages]
+        text = f"<p>{shown[0]}</p>" if banner.kind == "demo" else _list(shown)
+        role = "" if banner.kind == "note" else ' role="note"'
         parts.append(
-            '<div class="banner demo" role="note"><strong>Demonstration weights</strong>'
-            f"<p>{escape(which)}: the weights only show that the software works. The answers say nothing "
-            "about a patient.</p></div>"
+            f'<div class="banner {banner.kind}"{role}><strong>{escape(banner.title)}</strong>{text}</div>'
         )
-    about_input = [w for w in warnings if w["task"] is None]
-    if about_input:
-        items = "".join(f"<li>{escape(sentence(w['message']))}</li>" for w in about_input)
-        parts.append(
-            f'<div class="banner input" role="note"><strong>Check the input</strong><ul>{items}</ul></div>'
-        )
-    others = [
-        w
-        for w in warnings
-        if w["task"] is not None and w["code"] not in ("demonstration_weights", "uncalibrated")
-    ]
-    uncalibrated = [w for w in warnings if w["code"] == "uncalibrated"]
-    notes = [w["message"] for w in others]
-    if uncalibrated:
-        notes.insert(
-            0,
-            f"{_which(uncalibrated, result)}: scores are not calibrated. "
-            "Use them to rank, not as probabilities.",
-        )
-    if notes:
-        items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-        parts.append(f'<div class="banner note"><strong>Reading the scores</strong><ul>{items}</ul></div>')
     return "".join(parts)
 
 
-def _which(warnings: list[dict], result: dict) -> str:
-    concerned = [w["task"] for w in warnings]
-    if len(result["tasks"]) > 1 and set(concerned) == {task["task"] for task in result["tasks"]}:
-        return "All tasks"
-    return ", ".join(task_title(name) for name in concerned)
+def _list(items: list[str]) -> str:
+    return "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>"
 
 
 def _glance_row(task: dict) -> str:
@@ -149,7 +120,7 @@ def _task(
         score_name="Probability" if task["calibrated"] else "Score",
         class_name="Stage" if task["task"] == "staging" else "Class",
         rows=_class_rows(task),
-        meaning=escape(score_meaning(task) + _points_meaning(task)),
+        meaning=escape(score_meaning(task) + points_meaning(task)),
         chart=chart,
         attention_meaning=escape(ATTENTION_MEANING),
         even=f"{1 / len(task['attention']):.3f}",
@@ -157,29 +128,14 @@ def _task(
     )
 
 
-def _points_meaning(task: dict) -> str:
-    if any(entry["operating_point"] is not None for entry in task["classes"]):
-        return " The upright line is the operating point: at or above it a class counts as positive."
-    return " No operating point was set, so nothing here is called positive or negative."
-
-
 def _class_rows(task: dict) -> str:
-    classes = task["classes"]
-    if task["kind"] == "multilabel":
-        classes = sorted(classes, key=lambda entry: -entry["probability"])
-    rows, digits = [], score_digits(task)
-    for entry in classes:
-        point, above = entry["operating_point"], entry["above_operating_point"]
-        strong = above or (
-            point is None and task["kind"] != "multilabel" and entry["name"] == task["top_class"]
-        )
-        call = "not set" if point is None else f"{'≥' if above else '&lt;'} {point:.{digits}f}"
-        rows.append(
-            f'<tr{" class=strong" if strong else ""}><th scope="row">{escape(entry["label"])}</th>'
-            f'<td class="number">{escape(format_score(entry["probability"], digits))}</td>'
-            f'<td class="barcell">{bar(entry["probability"], point)}</td><td class="call">{call}</td></tr>'
-        )
-    return "".join(rows)
+    return "".join(
+        f'<tr{" class=strong" if row.strong else ""}><th scope="row">{escape(row.label)}</th>'
+        f'<td class="number">{escape(row.text)}</td>'
+        f'<td class="barcell">{bar(row.probability, row.operating_point)}</td>'
+        f'<td class="call">{escape(row.call)}</td></tr>'
+        for row in class_rows(task)
+    )
 
 
 def _key_slice(task: dict, key: dict, result: dict, pictures: dict[tuple[int, Window], Picture]) -> str:
