@@ -15,7 +15,7 @@ LONGEST_TARGET = 4096
 MOST_OPEN_REQUESTS = 200
 MOST_UPLOADS = 2
 BODY_TIMEOUT_S = 30.0
-UPLOADS = (("PUT", "/datastore/image"), ("PUT", "/datastore/"))
+UPLOADS = (("PUT", "/datastore/image"), ("PUT", "/datastore/"), ("PUT", "/session/"))
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
