@@ -65,4 +65,4 @@ lint: $(TEST_VENV)/$(INSTALLED)
 	$(TEST_VENV)/bin/ruff check .
 
 clean:
-	rm -rf $(VENV) $(TEST_VENV) $(NEWEST_VENV) $(DEMO)
+	rm -rf $(VENV) $(TEST_VENV) $(TEST_VENV)-slicer $(NEWEST_VENV) $(DEMO)

@@ -18,7 +18,7 @@ MOST_UPLOADS = 2
 BODY_TIMEOUT_S = 30.0
 LINGER_S = 2.0
 LINGER_BYTES = 2**26
-UPLOADS = (("PUT", "/datastore/image"), ("PUT", "/datastore/"))
+UPLOADS = (("PUT", "/datastore/image"), ("PUT", "/datastore/"), ("PUT", "/session/"))
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),

@@ -1,7 +1,7 @@
 """The addresses that are served. MONAI Label's other ones are taken away.
 
 Its own handlers run on the event loop, so that one inference stops the whole server, and take file names from
-clients. Those it has for sessions, models, logs, training, proxies and label uploads are not served at all.
+clients. Those it has for models, logs, training, proxies and label uploads are not served at all.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from lib.request_check import (
 )
 from lib.responses import OUTPUTS, answer_response, error_response, finished, invalid_response
 from lib.series_choice import series_router
+from lib.session_routes import session_router
 from lib.studies import UPLOAD_SUFFIXES
 from lib.verdict_routes import verdict_router
 from lib.web_routes import web_router
@@ -93,6 +94,7 @@ def build_router(app: Any) -> APIRouter:
         router.include_router(login.router)  # MONAI Label's own: a token for a name and a password
     router.include_router(web_router(app, reader=user_role, who=who))
     router.include_router(verdict_router(app, **roles, who=who))
+    router.include_router(session_router(app, **roles, who=who))
     router.include_router(learning_router(app, **roles, admin=admin_role, who=who))
 
     @router.get("/")
@@ -121,13 +123,14 @@ def build_router(app: Any) -> APIRouter:
         user: User = user_role,
     ) -> Response:
         checked_model(model, app.models())
-        if file is not None or label is not None or session_id:
+        if file is not None or label is not None:
             raise RequestError(
                 "an image is not sent with the question: upload it with PUT /datastore/image, ask for its id"
             )
         if output not in OUTPUTS:
             raise RequestError(f"output has to be one of {', '.join(OUTPUTS)}")
-        wanted = {**checked_params(params, INFER_PARAMS), "model": model, "image": checked_image(image)}
+        wanted = {**checked_params(params, INFER_PARAMS), "model": model}
+        wanted["image"] = checked_image(session_id or image)
         wanted["user"] = who(user)
         future = app.queue.submit(lambda: app.infer(wanted))
         return answer_response(await finished(request, future, app.options.timeout), model, output)

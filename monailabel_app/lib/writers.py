@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from radclear.results import (
     overlay_names,
     write_nrrd,
 )
+from radclear.results.reading import banners, class_rows
+from radclear.results.wording import ATTENTION_MEANING, score_meaning, task_title, verdict
 
 
 def answer_json(prediction: StudyPrediction, notes: tuple[str, ...]) -> dict[str, Any]:
@@ -33,7 +36,26 @@ def answer_json(prediction: StudyPrediction, notes: tuple[str, ...]) -> dict[str
         ],
         "label_names": {},
         "notes": list(notes),
+        "reading": reading_json(prediction.result, entry),
         "result": prediction.result,
+    }
+
+
+def reading_json(result: dict, entry: dict) -> dict[str, Any]:
+    """The answer in words, for clients that show it and have none of their own.
+
+    Args:
+        result: a result document.
+        entry: one of its tasks.
+    """
+    return {
+        "title": task_title(entry["task"]),
+        "question": entry["question"],
+        "verdict": verdict(entry),
+        "meaning": score_meaning(entry),
+        "attention_meaning": ATTENTION_MEANING,
+        "classes": [asdict(row) for row in class_rows(entry)],
+        "banners": [asdict(banner) for banner in banners(result)],
     }
 
 

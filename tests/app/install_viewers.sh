@@ -4,6 +4,7 @@
 # Ends well in any case: where nothing can be installed those tests are skipped, and this says why.
 set -u
 packages=(chromium fonts-dejavu-core nginx-light openssl orthanc orthanc-dicomweb systemd)
+packages+=(libegl1 libgl1 libfontconfig1 libglib2.0-0 libxkbcommon0) # for Slicer's views and Qt from PyPI
 
 missing=()
 for package in "${packages[@]}"; do

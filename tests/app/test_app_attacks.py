@@ -169,7 +169,7 @@ def test_malformed_json_is_refused(server, body):
     ("method", "path"),
     [
         ("PUT", "/model/staging"), ("GET", "/model/staging"), ("DELETE", "/model/staging"),
-        ("GET", "/model/info/staging"), ("PUT", "/session/"), ("GET", "/session/x"), ("DELETE", "/session/x"),
+        ("GET", "/model/info/staging"), ("GET", "/session/x"), ("DELETE", "/session/x"),
         ("GET", "/logs/"), ("GET", "/logs/gpu"), ("POST", "/reload"), ("POST", "/train/staging"),
         ("GET", "/train/"),
         ("POST", "/scoring/x"), ("GET", "/proxy/dicom/wado/x"), ("POST", "/infer/wsi/staging"),
