@@ -1,17 +1,14 @@
-"""The child process that trains a head from verdicts: `python -m lib.retraining JOB.json`.
+"""How a head is trained from verdicts, in a process of its own that `lib.training_child` starts.
 
 It embeds the judged studies, writes the label table, runs the head's own `train.json`, and compares the new
-head with the one that answers on the studies held out. Its progress goes to its standard output, line by
-line. It ends with the server that started it.
+head with the one that answers on the studies held out. Its progress goes to its standard output, line
+by line.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
-import threading
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -36,7 +33,7 @@ from radclear.results import write_atomically
 N_RESAMPLES = 2000
 
 
-def main(job_file: str) -> int:
+def run_job(job_file: str) -> int:
     """Train as a job says; the exit code is 0 where the version is whole.
 
     Args:
@@ -44,7 +41,6 @@ def main(job_file: str) -> int:
             `path`, `fingerprint`, `series_hash`, `label`), `excluded`, `base_labels`, `base_embeddings`,
             `device`, `precision`, `batch_size`, `policy` and `settings`.
     """
-    _end_with_parent()
     path = Path(job_file)
     job = json.loads(path.read_text(encoding="utf-8"))
     try:
@@ -237,19 +233,3 @@ def comparison(new: PredictionTable, current: PredictionTable) -> dict[str, Any]
             "difference": difference[metric].as_dict(),
         }
     return result
-
-
-def _end_with_parent() -> None:
-    """End when the server ends, also when it is killed."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(3)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

@@ -115,7 +115,7 @@ class Trainings:
             file.write_text(json.dumps({**job, "output": str(output), "settings": SETTINGS}))
             with open(training.folder / "training.log", "wb") as log:
                 training.process = subprocess.Popen(
-                    [sys.executable, "-m", "lib.retraining", str(file)],
+                    [sys.executable, "-m", "lib.training_child", str(os.getpid()), str(file)],
                     cwd=Path(__file__).resolve().parents[1],
                     stdin=subprocess.DEVNULL,
                     stdout=log,

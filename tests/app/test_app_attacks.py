@@ -170,9 +170,9 @@ def test_malformed_json_is_refused(server, body):
     [
         ("PUT", "/model/staging"), ("GET", "/model/staging"), ("DELETE", "/model/staging"),
         ("GET", "/model/info/staging"), ("GET", "/session/x"), ("DELETE", "/session/x"),
-        ("GET", "/logs/"), ("GET", "/logs/gpu"), ("POST", "/reload"), ("POST", "/train/staging"),
-        ("GET", "/train/"),
-        ("POST", "/scoring/x"), ("GET", "/proxy/dicom/wado/x"), ("POST", "/infer/wsi/staging"),
+        ("GET", "/logs/"), ("GET", "/logs/gpu"), ("POST", "/reload"), ("POST", "/train/"),
+        ("POST", "/scoring/x"), ("POST", "/train/x"),
+        ("GET", "/proxy/dicom/wado/x"), ("POST", "/infer/wsi/staging"),
         ("POST", "/infer/wsi_v2/staging"), ("PUT", "/datastore/label"), ("DELETE", "/datastore/label"),
         ("DELETE", "/datastore/image"), ("DELETE", "/datastore/"), ("GET", "/datastore/dataset"),
         ("PUT", "/datastore/image/info"), ("PUT", "/datastore/label/info"),

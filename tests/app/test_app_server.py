@@ -61,7 +61,9 @@ def test_info_lists_three_entries_per_question_and_few_labels(server):
     assert info["labels"] == ["key slice 1", "key slice 2", "key slice 3", "attention"]
     assert info["models"]["staging"]["classes"] == ["I", "II", "III", "IV"]
     assert len(info["models"]["staging"]["weights_sha256"]) == 64
-    assert "research use only" in info["intended_use"] and set(info["strategies"]) == {"first", "random"}
+    assert "research use only" in info["intended_use"]
+    assert set(info["strategies"]) == {"first", "random", "entropy", "agreement"}
+    assert set(info["trainers"]) == set(info["scoring"]) == set(TASKS)
     assert info["datastore"]["total"] >= 8
 
 
