@@ -153,7 +153,7 @@ class RadclearApp(MONAILabelApp):
         logger.info("%d heads on %s", len(heads), device)
         tasks = build_tasks(heads, self.answers, self.audit, identifiers=options.identifiers)
         for task in tasks.values():
-            task.head_version = self.versions.current(task.head.task)
+            task.use(task.head, self.versions.current(task.head.task))
         return tasks
 
     def init_strategies(self) -> dict[str, Strategy]:

@@ -104,35 +104,35 @@ def verify_audit(path: str | Path) -> tuple[int, list[int]]:
     return len(lines), broken
 
 
-def last_answer(path: str | Path, *, study: str, task: str, weights_sha256: str) -> dict[str, Any] | None:
-    """The newest answer to a question about a study that the audit's end still holds.
+def last_answers(path: str | Path, *, task: str, weights_sha256: str) -> dict[str, dict[str, Any]]:
+    """Study → the newest answer to a question that the audit's end still holds.
 
     Args:
         path: the audit.
-        study: key of the study.
         task: the question; all of its entries count.
         weights_sha256: of the head that answered.
 
     Returns:
-        The audit's record, or None where its last 16 MiB have none.
+        The audit's records; those before its last 16 MiB are not looked for.
     """
     if not Path(path).is_file():
-        return None
+        return {}
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _SEARCHED_BYTES))
         lines = file.read().split(b"\n")
-    for line in reversed(lines):
-        if study.encode() not in line or b'"answer"' not in line:
+    found = {}
+    for line in lines:
+        if weights_sha256.encode() not in line or b'"answer"' not in line:
             continue
         try:
             record = json.loads(line)
         except ValueError:
             continue  # half a line of a process that was killed, or cut off by the limit
         asked = record.get("entry", "").removesuffix("_findings").removesuffix("_overlay")
-        if (record.get("study"), asked, record.get("weights_sha256")) == (study, task, weights_sha256):
-            return record
-    return None
+        if (asked, record.get("weights_sha256")) == (task, weights_sha256):
+            found[record.get("study")] = record
+    return found
 
 
 def _hash(line: bytes) -> str:

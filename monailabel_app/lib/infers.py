@@ -41,17 +41,26 @@ class HeadTask(InferTask):
             identifiers: put UIDs and paths into results.
         """
         super().__init__(type, self._labels(head), 3, self._description(head))
-        self.head = head
+        self._in_use = (head, "bundled")
         self.answers = answers
         self.audit = audit
         self.entry = entry
         self.identifiers = identifiers
-        self.head_version = "bundled"
+
+    @property
+    def head(self) -> Head:
+        """The head that answers."""
+        return self._in_use[0]
+
+    @property
+    def head_version(self) -> str:
+        """Its version, see `lib.versions`."""
+        return self._in_use[1]
 
     def use(self, head: Head, version: str) -> None:
-        """Answer with another version of the head from now on."""
+        """Answer with a version of the head from now on; head and version change together."""
         self.description = self._description(head)
-        self.head, self.head_version = head, version
+        self._in_use = (head, version)
 
     def _labels(self, head: Head) -> dict[str, int]:
         return {}
@@ -87,7 +96,7 @@ class HeadTask(InferTask):
             Path of a temporary file, which the caller removes, or None; and the JSON.
         """
         source: StudySource = request["source"]
-        head, version = self.head, self.head_version
+        head, version = self._in_use
         prediction, notes = self.answers.answer(
             source, head, series=request.get("series"), identifiers=self.identifiers
         )

@@ -91,7 +91,7 @@ def _train(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "n_studies": dict(counts),
         "n_judged": len(studies),
         "base_rows_judged_anew": judged,
-        "excluded": dict(Counter(excluded.values())),
+        "excluded": [{"key": key, "reason": reason} for key, reason in excluded.items()],
         "held_out": _compared(job, store, labels, {study["key"] for study in studies}, columns),
     }
 

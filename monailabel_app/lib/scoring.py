@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.audit import last_answer
+from lib.audit import last_answers
 from lib.consensus import consensus
 from lib.training_rows import patient_of
 from radclear.bundle import Head
@@ -35,8 +35,9 @@ def score(app: Any, head: Head) -> dict[str, Any]:
     found = consensus(app.verdicts.newest(head.task), classes=head.classes, kind=head.kind)
     excluded = dict(found.excluded)
     rows = []
+    answers = last_answers(app.audit.path, task=head.task, weights_sha256=head.weights_sha256)
     for study, label in found.labels.items():
-        answer = last_answer(app.audit.path, study=study, task=head.task, weights_sha256=head.weights_sha256)
+        answer = answers.get(study)
         source = _source(app, study)
         if source is None:
             excluded[study] = "the study is not in the store any more"

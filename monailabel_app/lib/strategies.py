@@ -10,7 +10,7 @@ import torch
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
-from lib.audit import last_answer
+from lib.audit import last_answers
 from lib.request_check import RequestError
 from radclear.bundle import Head
 from radclear.errors import RadclearError
@@ -65,13 +65,8 @@ class HighestEntropy(StudyStrategy):
     """The study whose answer is least certain, among those that were answered."""
 
     def choose(self, keys: list[str], head: Head) -> tuple[str, dict[str, Any]]:
-        found = {}
-        for key in keys:
-            answer = last_answer(
-                self.app.audit.path, study=key, task=head.task, weights_sha256=head.weights_sha256
-            )
-            if answer is not None:
-                found[key] = entropy_bits(answer["answer"], kind=head.kind)
+        answers = last_answers(self.app.audit.path, task=head.task, weights_sha256=head.weights_sha256)
+        found = {key: entropy_bits(answers[key]["answer"], kind=head.kind) for key in keys if key in answers}
         if not found:
             raise RequestError(
                 f"none of {len(keys)} studies without a verdict was answered by the weights in use, so none "
@@ -95,12 +90,12 @@ class LowestAgreement(StudyStrategy):
             )
         found = {}
         for key in keys[:MOST_COMPARED]:
-            source = self.app.datastore().source(key)
+            store = self.app.datastore()
             try:
-                feats = self.app.answers.embeddings(self.app.datastore().studies.ready(source), head)
+                source = store.studies.ready(store.source(key))
+                found[key] = self.app.answers.look(source, head, lambda feats: agreement(head, feats))
             except RadclearError:
                 continue  # asking for its answer says what is wrong with it
-            found[key] = agreement(head, feats)
         if not found:
             raise RequestError("no study without a verdict could be read", status=409)
         key = min(found, key=found.__getitem__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -131,18 +132,26 @@ class Trainings:
         """Stop the training that is going on; None where there is none."""
         with self._lock:
             training = self.running
-            if training is not None:
-                training.status = "STOPPED"
+            if training is None or training.process.poll() is not None:
+                return None  # it has ended by itself
+            training.status = "STOPPED"
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(training.process.pid, signal.SIGKILL)
         return training
+
+    def _keep(self, training: Training) -> bool:
+        try:
+            self.versions.keep(training.task, training.id)
+        except OSError:
+            logger.exception("version %s of %s could not be kept", training.id, training.task)
+            return False
+        return True
 
     def _wait(self, training: Training) -> None:
         code = training.process.wait()
         with self._lock:
-            whole = code == 0 and training.status == "RUNNING"
-            if whole:
-                self.versions.keep(training.task, training.id)
-            else:
+            whole = code == 0 and training.status == "RUNNING" and self._keep(training)
+            if not whole:
                 self.versions.discard(training.task, training.id)
         for name in ("labels.csv", "embeddings", "job.json"):  # names of studies and links to them
             path = training.folder / name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,8 @@ LONGEST_COMMENT = 2000
 LONGEST_READER = 64
 _FIELDS = ("image", "task", "verdict", "classes", "comment", "reader", "weights_sha256", "backbone_sha256")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_NO_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # control characters but tabs and line ends
+#: Unicode categories that a text may not hold: control, format, surrogate, line and paragraph separators.
+_NO_TEXT = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def checked_verdict(body: Mapping[str, Any], *, tasks: Mapping[str, Sequence[str
         if reader not in ("", user):
             raise RequestError("reader is another than the token's user; leave it out")
         reader = user
-    elif not reader or "\n" in reader:
+    elif not reader or "\n" in reader or "\t" in reader:
         raise RequestError(f"reader is missing; expected a name of 1 to {LONGEST_READER} characters")
     hashes = {}
     for name in ("weights_sha256", "backbone_sha256"):
@@ -94,8 +96,12 @@ def _classes(given: Any, *, task: str, known: tuple[str, ...]) -> tuple[str, ...
 
 def _text(body: Mapping[str, Any], name: str, longest: int) -> str:
     value = body.get(name) or ""
-    if not isinstance(value, str) or len(value) > longest or _NO_TEXT.search(value):
+    if not isinstance(value, str) or len(value) > longest or any(map(_is_control, value)):
         raise RequestError(
             f"{name} has to be text of at most {longest} characters without control characters"
         )
     return value
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in _NO_TEXT and character not in "\t\n\r"

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import User
 
-from lib.audit import last_answer
+from lib.audit import last_answers
 from lib.request_check import RequestError, checked_image, checked_model
 from lib.verdict_check import Said, checked_verdict
 
@@ -43,7 +43,10 @@ def verdict_router(app: Any, *, reader: Any, annotator: Any, who: Callable[[User
         name = who(user) if settings.MONAI_LABEL_AUTH_ENABLE else None
         said = checked_verdict(body, tasks={task: head.classes for task, head in heads.items()}, user=name)
         key = app.datastore().source(checked_image(said.image)).key
-        answer = last_answer(app.audit.path, study=key, task=said.task, weights_sha256=said.weights_sha256)
+        answers = last_answers(app.audit.path, task=said.task, weights_sha256=said.weights_sha256)
+        answer = answers.get(key)
+        if answer is not None and answer["backbone_weights_sha256"] != said.backbone_sha256:
+            raise RequestError("backbone_sha256 is not that of the model which gave the answer")
         verdict = app.verdicts.add(
             key,
             task=said.task,

@@ -8,7 +8,9 @@ same time one computes them.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -106,9 +108,16 @@ class StudyAnswers:
         )
         return StudyPrediction(study, (answer,), result, seconds), embeddings.notes
 
-    def embeddings(self, source: StudySource, head: Head, *, series: str | None = None) -> torch.Tensor:
-        """(Z·W, d) float32 embeddings that the head would answer from; arguments and errors as `answer`."""
-        return self._embedded(source, head, series, {})[1].feats
+    def look(self, source: StudySource, head: Head, use: Callable[[torch.Tensor], Any]) -> Any:
+        """What a function makes of the embeddings that the head would answer from.
+
+        Args:
+            source, head: as in `answer`, errors too.
+            use: called with (Z·W, d) float32, while nobody else uses the head.
+        """
+        feats = self._embedded(source, head, None, {})[1].feats
+        with self._locks.held(("head", id(head))):  # a head keeps the attention of its last call
+            return use(feats)
 
     def _embedded(
         self, source: StudySource, head: Head, series: str | None, seconds: dict[str, float]

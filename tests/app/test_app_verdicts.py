@@ -90,6 +90,9 @@ def test_half_a_file_of_a_killed_writer_is_not_a_verdict_and_a_damaged_one_is_na
         ({"reader": "x" * 65}, "at most 64"),
         ({"comment": "x" * 2001}, "at most 2000"),
         ({"comment": ["x"]}, "comment has to be text"),
+        ({"comment": "\ud800"}, "no control characters"),
+        ({"reader": "a\u202eb"}, "no control characters"),
+        ({"reader": "a\u0085b"}, "no control characters"),
         ({"weights_sha256": "a"}, "weights_sha256 is no sha256"),
         ({"path": "/etc/passwd"}, "unknown field 'path'"),
     ],
@@ -135,11 +138,13 @@ def test_a_verdict_goes_in_and_comes_out_with_the_answer_it_is_about(server):
         "verdict": "agree",
         "reader": "Dr. Ada",
         "weights_sha256": info["weights_sha256"],
-        "backbone_sha256": "0" * 64,
+        "backbone_sha256": info["backbone_weights_sha256"],
     }
     unknown = server.request("POST", "/radclear/verdicts", json={**body, "weights_sha256": SHA})
     assert unknown.status_code == 409 and "ask for it again" in unknown.json()["detail"]
     answer = server.infer("staging", image, query={"output": "json"}).json()
+    other_model = server.request("POST", "/radclear/verdicts", json={**body, "backbone_sha256": "0" * 64})
+    assert other_model.status_code == 400 and "backbone_sha256 is not" in other_model.json()["detail"]
     reply = server.request("POST", "/radclear/verdicts", json=body)
     assert reply.status_code == 201, reply.text
     scores = {entry["label"]: entry["score"] for entry in answer["prediction"]}
