@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 from fastapi import APIRouter, Request
@@ -117,8 +118,10 @@ async def _forward(
 ) -> Response:
     accept = request.headers.get("accept", "*/*")
     headers = {"Accept": accept if _ACCEPT.fullmatch(accept) else "*/*", "Accept-Encoding": "identity"}
+    # Orthanc 1.10 takes a wildcard for one only where it is not percent-encoded, as browsers send it.
+    query = urlencode(_checked_query(request), safe="*?,^")
     question = archive.build_request(
-        "GET", upstream_path(path), params=_checked_query(request), headers=headers
+        "GET", f"{upstream_path(path)}?{query}" if query else upstream_path(path), headers=headers
     )
     try:
         answer = await archive.send(question, stream=True)
