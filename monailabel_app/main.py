@@ -263,6 +263,10 @@ class RadclearApp(MONAILabelApp):
         """As MONAI Label's; with what the numbers are for."""
         return {**super().info(), "intended_use": INTENDED_USE}
 
+    def async_scoring(self, method: str, params: Any = None) -> dict[str, Any]:
+        """Nothing: MONAI Label would start a process per question at every start; see `lib.scoring`."""
+        return {}
+
     def _load_sessions(self, load: bool = False) -> None:
         """None: a session would keep an uploaded image, and unpack archives, outside the store."""
 

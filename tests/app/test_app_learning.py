@@ -88,6 +88,15 @@ def _is_alive(process):
     return state != "Z"
 
 
+def test_nothing_is_scored_or_trained_unasked(learner):
+    """MONAI Label would start a process for every scoring method when the server starts."""
+    found = subprocess.run(
+        ["pgrep", "-P", str(learner.process.pid), "-a"], capture_output=True, text=True, check=False
+    )
+    assert "scoring" not in found.stdout and "train" not in found.stdout
+    assert learner.request("GET", "/scoring/").status_code == 404
+
+
 def test_what_cannot_be_trained_or_chosen_is_said_in_a_sentence(learner):
     nothing = learner.request("POST", f"/train/{TASK}")
     assert nothing.status_code == 409 and "there are no verdicts on this question" in nothing.json()["detail"]
