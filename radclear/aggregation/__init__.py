@@ -22,6 +22,7 @@ from radclear.aggregation.mil import (
 from radclear.aggregation.ordinal import CumulativeLogits, class_probabilities, cumulative_logits
 from radclear.aggregation.slices import key_slices, slice_attention
 from radclear.aggregation.study_classifier import StudyClassifier
+from radclear.aggregation.supervised_attention import SupervisedAttentionLoss, WithAttention, attention_term
 
 __all__ = [
     "AGGREGATORS",
@@ -36,6 +37,9 @@ __all__ = [
     "MulticlassLoss",
     "MultilabelLoss",
     "StudyClassifier",
+    "SupervisedAttentionLoss",
+    "WithAttention",
+    "attention_term",
     "build_aggregator",
     "build_loss",
     "check_kind",

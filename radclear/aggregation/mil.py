@@ -82,6 +82,14 @@ class MILAggregator(nn.Module):
         Raises:
             AggregationError: wrong shapes, or a bag without a real instance.
         """
+        hidden, attention = self.attend(feats, mask)
+        self.attention = attention.detach()
+        return self.classify(hidden, attention)
+
+    def attend(
+        self, feats: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, n, h) hidden instances and (B, n) attention with its gradient; otherwise as `forward`."""
         if feats.dim() != 3 or feats.shape[2] != self.embedding_dim:
             raise AggregationError(
                 f"feats have shape {list(feats.shape)}; expected (studies, instances, {self.embedding_dim}): "
@@ -102,8 +110,10 @@ class MILAggregator(nn.Module):
         scores = at_least_float32(self.score(hidden))
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
-        attention = torch.softmax(scores, dim=1)
-        self.attention = attention.detach()
+        return hidden, torch.softmax(scores, dim=1)
+
+    def classify(self, hidden: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
+        """Hidden instances and attention, as `attend` returns them, to (B, C) logits."""
         # elementwise, not a matrix product: autocast would take the sum over hundreds of slices to half
         # precision
         pooled = (attention.unsqueeze(2) * at_least_float32(hidden)).sum(dim=1)

@@ -1,5 +1,11 @@
 """Bundles: find, load, run, train, evaluate and pack them; predictions for one study or a folder of them."""
 
+from radclear.bundle.annotated_training import (
+    annotated_slices,
+    annotation_record,
+    training_loss,
+    training_network,
+)
 from radclear.bundle.answering import StudyAnswers
 from radclear.bundle.best_weights import BestWeights, StopEarly
 from radclear.bundle.crossval import CrossValidation, run_crossval
@@ -74,6 +80,8 @@ __all__ = [
     "check_bundle",
     "check_config",
     "check_studies",
+    "annotated_slices",
+    "annotation_record",
     "check_training",
     "check_usage",
     "collate_study",
@@ -101,4 +109,6 @@ __all__ = [
     "store_trained",
     "store_weights",
     "verify_weights",
+    "training_loss",
+    "training_network",
 ]

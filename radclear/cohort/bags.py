@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ class BagDataset(Dataset):
         sampling: str = "even",
         expected: Mapping[str, Any] | None = None,
         in_memory: bool = False,
+        annotated: Mapping[str, Collection[int]] | None = None,
     ) -> None:
         """
         Args:
@@ -48,6 +49,7 @@ class BagDataset(Dataset):
             expected: attributes that the embeddings must have, for example the `weight_sha256` of a head's
                 backbone.
             in_memory: keep the bags after the first access.
+            annotated: study → indices of its annotated slices; items then tell which instances lie on them.
 
         Raises:
             EmbeddingStoreError: embeddings of different backbones, windows or sizes, or others than expected.
@@ -62,6 +64,7 @@ class BagDataset(Dataset):
         self.excluded = table.excluded
         self.max_instances = max_instances
         self.sampling = sampling
+        self.annotated = annotated
         self._kept: dict[str, EmbeddedStudy] | None = {} if in_memory else None
         self._check_provenance(expected or {})
         first = store.read(self.studies[0].key)
@@ -80,14 +83,20 @@ class BagDataset(Dataset):
         """
         Returns:
             `feats` (n, d) float32, `coords` (n, 3) float32, `label` ((C,) float32 for multilabel, () int64
-            for multiclass and ordinal), and the strings `study`, `key`, `patient` and `split`.
+            for multiclass and ordinal), and the strings `study`, `key`, `patient` and `split`; `annotated`
+            (n,) bool where the data set knows of annotations.
         """
         row = self.studies[index]
         study = self._read(row.key)
         chosen = self._chosen(len(study.feats))
-        return {
+        coords = study.coords[chosen]
+        item = {}
+        if self.annotated is not None:
+            slices = torch.tensor(sorted(self.annotated.get(row.study, ())), dtype=coords.dtype)
+            item["annotated"] = torch.isin(coords[:, 0], slices)
+        return item | {
             "feats": study.feats[chosen],
-            "coords": study.coords[chosen],
+            "coords": coords,
             "label": torch.tensor(row.label),  # floats become float32, a class index int64
             "study": row.study,
             "key": row.key,
@@ -135,7 +144,8 @@ def collate_bags(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
         `feats` (B, n, d) float32, zero where padded; `mask` (B, n) bool, True where real; `coords` (B, n, 3),
-        -1 where padded; `label` (B, C) or (B,); `study`, `key`, `patient`, `split`: lists of B.
+        -1 where padded; `label` (B, C) or (B,); `study`, `key`, `patient`, `split`: lists of B; `annotated`
+        (B, n) bool where the items have it.
     """
     lengths = torch.tensor([len(item["feats"]) for item in items])
     pad = torch.nn.utils.rnn.pad_sequence
@@ -145,6 +155,8 @@ def collate_bags(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "coords": pad([item["coords"] for item in items], batch_first=True, padding_value=-1.0),
         "label": torch.stack([item["label"] for item in items]),
     }
+    if "annotated" in items[0]:
+        batch["annotated"] = pad([item["annotated"] for item in items], batch_first=True)
     return batch | {name: [item[name] for item in items] for name in ("study", "key", "patient", "split")}
 
 
@@ -162,11 +174,15 @@ def prepare_bag_batch(
         non_blocking: passed on to `Tensor.to`.
 
     Returns:
-        feats, label, no positional and one keyword argument of the network.
+        feats, label, no positional and one keyword argument of the network. Where the batch tells of
+        annotations, the label is a pair: label and `annotated`.
     """
 
     def move(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(device=device, non_blocking=non_blocking)
 
     label = batch.get("label")
-    return move(batch["feats"]), None if label is None else move(label), (), {"mask": move(batch["mask"])}
+    target = None if label is None else move(label)
+    if target is not None and "annotated" in batch:
+        target = target, move(batch["annotated"])
+    return move(batch["feats"]), target, (), {"mask": move(batch["mask"])}

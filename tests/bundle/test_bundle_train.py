@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import shutil
@@ -125,6 +126,45 @@ def test_rows_that_take_no_part_are_in_the_record(bundles, cohort, tmp_path, cle
         study_key(rows[1]["study"]): "no label in disease_nodule",
         study_key("elsewhere"): reason,
     }
+
+
+def test_boxes_teach_attention_where_to_look(bundles, cohort, tmp_path, clean_process):
+    """With boxes other weights come out, and the record names the table by its sha256."""
+    boxes = tmp_path / "boxes.csv"
+    rows = read_rows(cohort / "boxes.csv")
+    write_rows(boxes, rows)
+    sha256 = {}
+    for name, options in (("without", {}), ("with", {"boxes": boxes, "attention_weight": 0.5})):
+        _, code = run_config(
+            bundles / HEADS[1] / "configs" / "train.json",
+            workflow_type="train",
+            embeddings=cohort / "embeddings",
+            labels=cohort / "labels.csv",
+            output_bundle=tmp_path / name,
+            device="cpu",
+            max_epochs=2,
+            **options,
+        )
+        assert code == 0
+        entry = read_metadata(tmp_path / name)["radclear"]["weights"]["model.pt"]
+        sha256[name] = entry["sha256"]
+        recorded = entry["settings"].get("boxes_sha256"), entry["settings"].get("attention_weight")
+        file_sha256 = hashlib.sha256(boxes.read_bytes()).hexdigest()
+        assert recorded == ((file_sha256, 0.5) if options else (None, None))
+    assert sha256["with"] != sha256["without"]
+
+
+def test_a_box_table_that_is_not_there_is_named(bundles, cohort, tmp_path, capsys, clean_process):
+    _, code = run_config(
+        bundles / HEADS[1] / "configs" / "train.json",
+        workflow_type="train",
+        embeddings=cohort / "embeddings",
+        labels=cohort / "labels.csv",
+        boxes=tmp_path / "nowhere.csv",
+        output_bundle=tmp_path / "trained",
+        device="cpu",
+    )
+    assert code == 2 and "nowhere.csv does not exist; name it with --boxes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("config", ["train", "evaluate"])

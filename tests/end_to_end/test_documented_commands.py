@@ -29,7 +29,7 @@ NOT_RUN = {
 SMALLER = {
     r"pretrain_arms ": "pretrain_arms --arms control random --image-size 32 --epochs 1 --samples-per-epoch 8 "
     "--samples-per-batch 4 --probe-slices 4 ",
-    r"--studies (300|436|600)": "--studies 12",
+    r"--studies (300|436|520|600)": "--studies 12",
     r"--slices 64": "--slices 24",
     r"--size (96|128|256)": "--size 64",
     r"--max_epochs \d+": "--max_epochs 2",

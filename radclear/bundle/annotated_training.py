@@ -1,0 +1,36 @@
+"""The parts of a head's `train.json` that change where annotated slices are given: data, network, loss."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from radclear.aggregation import MILAggregator, SupervisedAttentionLoss, WithAttention
+from radclear.bundle.boxes import read_boxes
+
+
+def annotated_slices(boxes: str | Path | None, *, kinds: Sequence[str] | None) -> dict[str, set[int]] | None:
+    """Study → annotated slices of the kinds that count; None without a box table. Errors as `read_boxes`."""
+    return None if boxes is None else read_boxes(boxes, kinds=kinds)
+
+
+def training_network(aggregator: MILAggregator, boxes: str | Path | None) -> nn.Module:
+    """The aggregator as it is trained: with its attention as a second output where there are boxes."""
+    return aggregator if boxes is None else WithAttention(aggregator)
+
+
+def training_loss(loss: nn.Module, boxes: str | Path | None, *, weight: float) -> nn.Module:
+    """The loss that is trained with: with the attention's term, times `weight`, where there are boxes."""
+    return loss if boxes is None else SupervisedAttentionLoss(loss, weight=weight)
+
+
+def annotation_record(boxes: str | Path | None, *, weight: float) -> dict[str, Any]:
+    """What a training's record says of the boxes; nothing where there were none."""
+    if boxes is None:
+        return {}
+    sha256 = hashlib.sha256(Path(boxes).read_bytes()).hexdigest()
+    return {"boxes_sha256": sha256, "attention_weight": weight}
