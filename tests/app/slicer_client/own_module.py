@@ -88,6 +88,7 @@ class Session:
 
     def jumps(self, name: str) -> list[dict]:
         """Pick each key slice of the first tab; where the views are then, and what they show."""
+        assert self.widget.tabs, self.form.message.text  # what the panel says where there is no answer
         tab, found = self.widget.tabs[0], []
         for row, key in enumerate(tab.answer.key_slices):
             tab.keys.setCurrentRow(row)
