@@ -54,6 +54,7 @@ class DicomWebIndex(StudyIndex):
         self._most_bytes = most_bytes
         self._fetching = threading.Lock()
         self._series: dict[str, tuple[str, str]] = {}
+        self._counts: dict[str, int] = {}  # images of a series, where the archive tells
         self._choices: dict[str, tuple[tuple[str, ...], StudySeries]] = {}
         self._choosing = threading.Lock()
         for half in self._cache.glob(".*"):  # left by a process that was killed
@@ -73,6 +74,7 @@ class DicomWebIndex(StudyIndex):
                 continue
             key = study_key(series)
             self._series[key] = (study, series)
+            self._counts[key] = int(count) if count.isascii() and count.isdigit() else 0
             mark = hashlib.sha256(f"{series}\0{count}".encode()).hexdigest()
             sources.append(StudySource(key, self._cache / f"{key}-{mark[:16]}", key, mark))
         return sources
@@ -175,7 +177,7 @@ class DicomWebIndex(StudyIndex):
         half = self._cache / f".{source.path.name}"
         shutil.rmtree(half, ignore_errors=True)
         half.mkdir()
-        room = self._most_bytes
+        room, number = self._most_bytes, -1
         try:
             for number, instance in enumerate(self._client.iter_series(*self._series[source.key])):
                 file = half / f"{number:06d}.dcm"
@@ -183,6 +185,7 @@ class DicomWebIndex(StudyIndex):
                 room -= file.stat().st_size
                 if room < 0:
                     raise ArchiveError("the series is larger than the cache; raise it: --conf volumes_mib")
+            self._check_whole(source, number + 1)
             os.replace(half, source.path)
         except ArchiveError:
             raise
@@ -192,6 +195,16 @@ class DicomWebIndex(StudyIndex):
             ) from error
         finally:
             shutil.rmtree(half, ignore_errors=True)
+
+    def _check_whole(self, source: StudySource, n_images: int) -> None:
+        """Whether all images came: a connection that breaks off between two of them ends without an error."""
+        expected = self._counts[source.key] or len(
+            self._client.search_for_instances(*self._series[source.key])
+        )
+        if n_images < expected:
+            raise ArchiveError(
+                f"the archive sent {n_images} of the series' {expected} images; ask again later"
+            )
 
     def _make_room(self, newest: Path) -> None:
         folders = sorted(self._cache.glob("study-*"), key=lambda folder: folder.stat().st_mtime)

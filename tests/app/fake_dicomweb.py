@@ -10,7 +10,10 @@ from urllib.parse import urlsplit
 
 
 class FakeArchive:
-    """Serves `/dicom-web`; `asked` lists the paths of all requests, `broken` makes every answer an error."""
+    """Serves `/dicom-web`; `asked` lists the paths of all requests, `broken` makes every answer an error.
+
+    `cut` breaks a series off in the middle, `withheld` images are left out as if the series ended before them.
+    """
 
     def __init__(self, folder: Path) -> None:
         from pydicom import dcmread
@@ -22,6 +25,7 @@ class FakeArchive:
         self.asked: list[str] = []
         self.broken = False
         self.cut = False
+        self.withheld = 0
         archive = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -40,7 +44,7 @@ class FakeArchive:
                 _, _, study, _, series = path.split("/")[:5]
                 body = b"".join(
                     b"--edge\r\nContent-Type: application/dicom\r\n\r\n" + file.read_bytes() + b"\r\n"
-                    for file in archive.files[study, series]
+                    for file in archive.files[study, series][archive.withheld :]
                 )
                 kind = 'multipart/related; type="application/dicom"; boundary=edge'
                 self._send(200, kind, body + b"--edge--\r\n", cut=archive.cut)

@@ -62,7 +62,11 @@ def test_an_archive_that_goes_away_and_comes_back(archive, tmp_path):
     with pytest.raises(ArchiveError, match="whole series"):
         index.ready(index.find(key))
     assert not list((tmp_path / "series").iterdir())  # half a series is no series
-    archive.cut = False
+    archive.cut, archive.withheld = False, 1
+    with pytest.raises(ArchiveError, match="sent 7 of the series' 8 images"):
+        index.ready(index.find(key))
+    assert not list((tmp_path / "series").iterdir())
+    archive.withheld = 0
     assert read_study(index.ready(index.find(key)).path).hu.shape[0] == 8
 
 

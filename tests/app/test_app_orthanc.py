@@ -219,6 +219,8 @@ def test_a_real_series_is_answered_and_sagittal_slices_are_refused(served, ortha
     from pydicom import dcmread
 
     series = [dcmread(files[0], stop_before_pixels=True).SeriesInstanceUID for files in (axial, sagittal)]
+    about = {"params": {"image": series[0]}}
+    _wait(lambda: served.request("GET", "/datastore/image/info", **about).status_code == 200)
     answers = [result(served.infer(task, series[0], timeout=300)) for task in ("staging", "lung_disease")]
     assert answers[0]["geometry"]["n_slices"] == len(axial) == 64
     assert len({answer["study"]["series_hash"] for answer in answers}) == 1
