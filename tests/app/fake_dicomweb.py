@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 class FakeArchive:
     """Serves `/dicom-web`; `asked` lists the paths of all requests, `broken` makes every answer an error.
 
-    `cut` breaks a series off in the middle, `withheld` images are left out as if the series ended before them.
+    `cut` breaks a series off in the middle; `withheld` images are left out, as if the series ended early.
     """
 
     def __init__(self, folder: Path) -> None:
