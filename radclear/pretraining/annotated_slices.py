@@ -35,7 +35,7 @@ class AnnotatedSlices(Dataset):
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: str | Path | Sequence[str | Path],
         *,
         split: str | None = "train",
         windows: Sequence[Window] = DEFAULT_WINDOWS,
@@ -47,7 +47,7 @@ class AnnotatedSlices(Dataset):
     ) -> None:
         """
         Args:
-            folder: the cohort.
+            folder: the cohort, or several.
             split: only studies with this value in the `split` column of the cohort's `labels.csv` are read;
                 all where None.
             windows, window_shares, image_size, view_size, strides, transform: see `AnnotatedViews`.
@@ -56,7 +56,6 @@ class AnnotatedSlices(Dataset):
             CohortError: a table is missing or has no row for this split, a box names an absent slice, slices
                 are not square, or sizes do not fit.
         """
-        folder = Path(folder)
         self.views = AnnotatedViews(
             windows=windows,
             window_shares=window_shares,
@@ -65,44 +64,14 @@ class AnnotatedSlices(Dataset):
             strides=strides,
             transform=transform,
         )
-        studies = read_table(folder / "labels.csv", ("study", "split"))
-        studies = set(studies["study"] if split is None else studies.loc[studies["split"] == split, "study"])
-        boxes = read_table(folder / "boxes.csv", ("study", "slice", "x1", "y1", "x2", "y2", "site", "kind"))
-        boxes = boxes[boxes["study"].isin(studies)]
-        if boxes.empty:
-            raise CohortError(f"{folder} has no box in split {split!r}; the warm-up needs annotated slices")
-        named = [finding_name(site, kind) for site, kind in zip(boxes["site"], boxes["kind"], strict=True)]
-        self.findings = tuple(sorted(set(named)))
-        boxes = boxes.assign(finding=[self.findings.index(name) for name in named])
-        by_study = dict(tuple(boxes.groupby("study")))
+        folders = [Path(name) for name in ([folder] if isinstance(folder, str | Path) else folder)]
+        tables = [_boxes(path, split) for path in folders]
+        self.findings = tuple(sorted({name for _, boxes in tables for name in boxes["finding"]}))
         self.stacks: list[Tensor] = []
         self.boxes: list[np.ndarray] = []
         self._where: list[tuple[int, int]] = []
-        for source in find_studies(folder / "studies"):
-            if source.name not in studies:
-                continue
-            study = read_study(source.path)
-            if study.hu.shape[1] != study.hu.shape[2]:
-                raise CohortError(
-                    f"{source.name} has slices of {study.hu.shape[1:]} pixels; expected square ones"
-                )
-            stack = slice_stack(study, windows=windows, size=image_size)
-            own = by_study.get(source.name, boxes.iloc[:0])
-            if len(own) and not 0 <= own["slice"].min() <= own["slice"].max() < stack.shape[1]:
-                wrong = own.loc[(own["slice"] < 0) | (own["slice"] >= stack.shape[1]), "slice"].iloc[0]
-                raise CohortError(
-                    f"boxes.csv names slice {wrong} of {source.name}, which has {stack.shape[1]}"
-                )
-            table = own[["x1", "y1", "x2", "y2", "finding"]].to_numpy(np.float32)
-            table[:, :4] *= image_size / study.hu.shape[1]
-            self.boxes += [table[(own["slice"] == z).to_numpy()] for z in range(stack.shape[1])]
-            self._where += [(len(self.stacks), z) for z in range(stack.shape[1])]
-            self.stacks.append(stack)
-        if len(self.stacks) != len(studies):
-            raise CohortError(
-                f"split {split!r} of labels.csv has {len(studies)} studies, {len(self.stacks)} of them in "
-                f"{folder / 'studies'}"
-            )
+        for path, (studies, boxes) in zip(folders, tables, strict=True):
+            self._read(path, studies, boxes.assign(finding=boxes["finding"].map(self.findings.index)))
         self.shown = torch.zeros(len(self._where), len(self.findings), dtype=torch.bool)
         for index, table in enumerate(self.boxes):
             self.shown[index, table[:, 4].astype(int)] = True
@@ -123,6 +92,35 @@ class AnnotatedSlices(Dataset):
         """How many studies were read."""
         return len(self.stacks)
 
+    def _read(self, folder: Path, studies: set[str], boxes: pd.DataFrame) -> None:
+        by_study = dict(tuple(boxes.groupby("study")))
+        n_before = self.n_studies
+        for source in find_studies(folder / "studies"):
+            if source.name not in studies:
+                continue
+            study = read_study(source.path)
+            if study.hu.shape[1] != study.hu.shape[2]:
+                raise CohortError(
+                    f"{source.name} has slices of {study.hu.shape[1:]} pixels; expected square ones"
+                )
+            stack = slice_stack(study, windows=self.views.windows, size=self.views.image_size)
+            own = by_study.get(source.name, boxes.iloc[:0])
+            if len(own) and not 0 <= own["slice"].min() <= own["slice"].max() < stack.shape[1]:
+                wrong = own.loc[(own["slice"] < 0) | (own["slice"] >= stack.shape[1]), "slice"].iloc[0]
+                raise CohortError(
+                    f"boxes.csv names slice {wrong} of {source.name}, which has {stack.shape[1]}"
+                )
+            table = own[["x1", "y1", "x2", "y2", "finding"]].to_numpy(np.float32)
+            table[:, :4] *= self.views.image_size / study.hu.shape[1]
+            self.boxes += [table[(own["slice"] == z).to_numpy()] for z in range(stack.shape[1])]
+            self._where += [(self.n_studies, z) for z in range(stack.shape[1])]
+            self.stacks.append(stack)
+        if self.n_studies - n_before != len(studies):
+            raise CohortError(
+                f"{folder / 'labels.csv'} names {len(studies)} studies, {self.n_studies - n_before} of them are "
+                f"in {folder / 'studies'}"
+            )
+
     def __len__(self) -> int:
         return len(self._where)
 
@@ -130,6 +128,18 @@ class AnnotatedSlices(Dataset):
         """A view of slice `index`, drawn by torch's generator, with its label."""
         study, z = self._where[index]
         return self.views.draw(self.stacks[study], z, self.boxes[index], self.n_findings)
+
+
+def _boxes(folder: Path, split: str | None) -> tuple[set[str], pd.DataFrame]:
+    """Names of the studies of a split, and their boxes with the name of the finding."""
+    studies = read_table(folder / "labels.csv", ("study", "split"))
+    names = set(studies["study"] if split is None else studies.loc[studies["split"] == split, "study"])
+    boxes = read_table(folder / "boxes.csv", ("study", "slice", "x1", "y1", "x2", "y2", "site", "kind"))
+    boxes = boxes[boxes["study"].isin(names)]
+    if boxes.empty:
+        raise CohortError(f"{folder} has no box in split {split!r}; the warm-up needs annotated slices")
+    named = [finding_name(site, kind) for site, kind in zip(boxes["site"], boxes["kind"], strict=True)]
+    return names, boxes.assign(finding=named)
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -48,6 +48,15 @@ def test_reads_the_studies_of_a_split_or_all(cohort, slices):
     assert AnnotatedSlices(cohort, split=None, image_size=64).n_studies == len(table)
 
 
+def test_several_cohorts_are_one(cohort, slices):
+    both = AnnotatedSlices([cohort, cohort], image_size=64)
+    assert both.n_studies == 2 * slices.n_studies and both.findings == slices.findings
+    assert torch.equal(both.shown, slices.shown.repeat(2, 1))
+    assert torch.equal(both.stacks[slices.n_studies], slices.stacks[0])
+    row = len(slices) + int(slices.shown.any(1).nonzero()[0])
+    assert (both[row]["label"][0, :, PRESENT] == 1).any()
+
+
 def test_findings_are_tumor_sites_and_signs_of_lung_disease(slices, boxes):
     assert set(slices.findings) <= {*LOCATION_CLASSES, *DISEASE_CLASSES}
     shown = {(row, slices.findings[f]) for row, f in slices.shown.nonzero().tolist()}
