@@ -117,8 +117,8 @@ class AnnotatedSlices(Dataset):
             self.stacks.append(stack)
         if self.n_studies - n_before != len(studies):
             raise CohortError(
-                f"{folder / 'labels.csv'} names {len(studies)} studies, {self.n_studies - n_before} of them are "
-                f"in {folder / 'studies'}"
+                f"{folder / 'labels.csv'} names {len(studies)} studies, of which {folder / 'studies'} holds "
+                f"{self.n_studies - n_before}"
             )
 
     def __len__(self) -> int:
