@@ -156,6 +156,11 @@ class Application:
             view.set_background_volume_id(volume.GetID())
             view.fit_view_to_content()
 
+    def views_show(self):
+        """The volume in the background of the axial view."""
+        composite = self.scene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+        return self.scene.GetNodeByID(composite.GetBackgroundVolumeID() or "")
+
     def picture(self, name: str, path: Path | str | None = None) -> np.ndarray:
         """What a slice view shows: (rows, columns, 3), the top row first; written as PNG where asked."""
         window = self.views[name].render_window()
