@@ -14,6 +14,10 @@ from lib.audit import last_answers
 from lib.request_check import RequestError, checked_image, checked_model
 from lib.verdict_check import Said, checked_verdict
 
+OTHER_PIXELS = (
+    "this server does not know the answer that the verdict is about, or gave another one since, about other "
+    "images: nothing was stored. Ask again"
+)
 NO_ANSWER = (
     "this model's answer to the study is not known any more, so there is nothing to agree with: ask for it "
     "again, or send the right classes with the verdict `correct`"
@@ -47,6 +51,8 @@ def verdict_router(app: Any, *, reader: Any, annotator: Any, who: Callable[[User
         answer = answers.get(key)
         if answer is not None and answer["backbone_weights_sha256"] != said.backbone_sha256:
             raise RequestError("backbone_sha256 is not that of the model which gave the answer")
+        if said.series_hash is not None and (answer is None or answer["series_hash"] != said.series_hash):
+            raise RequestError(OTHER_PIXELS, status=409)
         verdict = app.verdicts.add(
             key,
             task=said.task,

@@ -43,14 +43,14 @@ def main(folder: str, server: str, output: str, image: str, volume: str) -> None
         "two stages are no stage": session.verdict(2, "correct"),
         "stage": session.verdict(2, "correct", right=("II",)),
     }
-    for number in range(len(session.widget.tabs)):
-        session.widget.answers.setCurrentIndex(number)
+    for number in range(len(session.widget.shown.tabs)):
+        session.widget.shown.panel.box.setCurrentIndex(number)
         session.grab(f"panel-{number}.png")
-    session.widget.answers.setCurrentIndex(0)
+    session.widget.shown.panel.box.setCurrentIndex(0)
     for view in app.views:
         app.picture(view, out / f"view-{view}.png")
     app.scene.Clear(0)
-    report["closed"] = {"tabs": len(session.widget.tabs), "points": app.points()}
+    report["closed"] = {"tabs": len(session.widget.shown.tabs), "points": app.points()}
     own = app.load_volume(volume)
     session.widget.enter()
     session.choose("In Slicer: ")

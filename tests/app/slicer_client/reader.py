@@ -68,18 +68,21 @@ class Session:
 
     def shown(self) -> dict:
         """What the panel and the views show now."""
+        panel = self.widget.shown.panel
         return {
             "message": self.form.message.text,
-            "tabs": [self.tab(number) for number in range(len(self.widget.tabs))],
+            "about": "" if panel.about.isHidden() else panel.about.text,
+            "answers": not panel.box.isHidden(),
+            "tabs": [self.tab(number) for number in range(len(self.widget.shown.tabs))],
             "points": self.app.points(),
         }
 
     def tab(self, number: int) -> dict:
         """What a tab shows."""
-        tab = self.widget.tabs[number]
+        tab = self.widget.shown.tabs[number]
         table = tab.classes
         return {
-            "title": self.widget.answers.tabText(number),
+            "title": self.widget.shown.panel.box.tabText(number),
             "banners": [banner.text for banner in tab.banners],
             "verdict": tab.verdictLine.text,
             "meaning": tab.meaning.text,
@@ -94,8 +97,8 @@ class Session:
 
     def jumps(self, name: str) -> list[dict]:
         """Pick each key slice of the first tab; where the views are then, and what they show."""
-        assert self.widget.tabs, self.form.message.text  # what the panel says where there is no answer
-        tab, found = self.widget.tabs[0], []
+        assert self.widget.shown.tabs, self.form.message.text  # what the panel says where there is no answer
+        tab, found = self.widget.shown.tabs[0], []
         for row, key in enumerate(tab.answer.key_slices):
             tab.keys.setCurrentRow(row)
             file = f"{name}-{row}.png"
@@ -115,11 +118,13 @@ class Session:
         """The pixels of a thumbnail's file."""
         from PIL import Image
 
-        return np.asarray(Image.open(Path(self.widget.logic.folder) / name)).tolist()
+        files = Path(self.widget.logic.folder).rglob(name)
+        newest = max(files, key=lambda file: file.stat().st_mtime_ns)
+        return np.asarray(Image.open(newest)).tolist()
 
     def chart(self) -> dict:
         """Show the chart of the first tab, and click a point of it as the plot view reports it."""
-        tab = self.widget.tabs[0]
+        tab = self.widget.shown.tabs[0]
         tab.plotButton.click()
         plot = self.widget.logic.plots[tab.answer.task]
         selection = self.app.core.app_logic.GetSelectionNode()
@@ -145,13 +150,13 @@ class Session:
         ids.InsertNextValue(series_id)
         rows.InsertNextValue(row)
         collection.AddItem(rows)
-        self.widget.onPointSelected(ids, collection)
+        self.widget.shown.on_point(ids, collection)
 
     def verdict(
         self, number: int, choice: str, *, right=(), comment: str = "", reader: str = "Dr. Test"
     ) -> str:
         """Give a verdict in a tab; what the panel says then."""
-        tab = self.widget.tabs[number]
+        tab = self.widget.shown.tabs[number]
         self.form.reader.setText(reader)
         if choice:
             tab.choices[choice].setChecked(True)

@@ -52,6 +52,9 @@ def main(folder: str, first: str, second: str, output: str, image: str) -> None:
     report["verdict to the wrong server"] = session.verdict(0, "correct", comment="to the wrong server")
     session.choose_volume(volume)
     report["asked about the first's volume"] = session.ask()
+    session.choose(f"On the server: {image}")
+    report["its own at the second"] = session.ask()
+    session.widget.cleanup()
     (Path(output) / "report.json").write_text(json.dumps(report, indent=1))
 
 

@@ -109,17 +109,13 @@ class Server:
         )
         return Answer.from_reply(image, _json(reply))
 
-    def give_verdict(
-        self, answer: Answer, verdict: str, *, classes: list[str] | None, comment: str, reader: str
-    ) -> dict:
+    def give_verdict(self, answer: Answer, given) -> dict:
         """Send a reader's verdict on an answer.
 
         Args:
-            answer: what it is about.
-            verdict: `agree`, `disagree` or `correct`.
-            classes: those that are right; only with `correct`.
-            comment: free text.
-            reader: the reader's name; empty where the server knows it from the password.
+            answer: what it is about; a server that gave another one to this study refuses.
+            given: `reader` (left out where the server knows it from the password), `verdict` (`agree`,
+                `disagree` or `correct`), `classes` (with `correct`: those that are right) and `comment`.
 
         Returns:
             What was stored.
@@ -127,15 +123,16 @@ class Server:
         body = {
             "image": answer.image,
             "task": answer.task,
-            "verdict": verdict,
-            "comment": comment,
+            "verdict": given.verdict,
+            "comment": given.comment,
             "weights_sha256": answer.weights_sha256,
             "backbone_sha256": answer.backbone_sha256,
+            "series_hash": answer.series_hash,
         }
-        if verdict == "correct":
-            body["classes"] = list(classes or [])
-        if reader and "Authorization" not in self._session.headers:
-            body["reader"] = reader
+        if given.verdict == "correct":
+            body["classes"] = list(given.classes)
+        if "Authorization" not in self._session.headers:
+            body["reader"] = given.reader
         return _json(self._send("POST", "/radclear/verdicts", json=body, accept=(201,)))
 
     def verdicts(self, image: str, task: str) -> list[dict]:
