@@ -1,4 +1,4 @@
-"""A reader changes volumes, views and the scene while answers are there or on their way; writes `report.json`.
+"""A reader changes volumes, views and the scene below answers and before they come; writes `report.json`.
 
 Usage: changed_volumes.py MODULE_FOLDER SERVER PROCESS UPLOADS OUTPUT VOLUME
 
@@ -62,7 +62,7 @@ class Story:
         return {"chosen": chosen == f"scene:{self.other.GetID()}", "asked": self.session.ask()}
 
     def views(self) -> dict:
-        """Another volume is put into one view, into all, and the answered one back; then another is chosen."""
+        """Another volume is put into one view, into all, the answered one back; then another is chosen."""
         found = {}
         red, *rest = self.app.views.values()
         red.set_background_volume_id(self.volume.GetID())

@@ -42,7 +42,7 @@ class RadclearLogic(ScriptedLoadableModuleLogic):
         storage.SetUseCompression(False)
         if not storage.WriteData(bare_copy(volume)):
             raise ServerError(
-                "The volume could not be written to a file for the server. Make room on the disk, then ask again."
+                "The volume could not be written to a file for the server. Make room on the disk, ask again."
             )
         return path
 
