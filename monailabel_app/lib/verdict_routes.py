@@ -14,13 +14,13 @@ from lib.audit import last_answers
 from lib.request_check import RequestError, checked_image, checked_model
 from lib.verdict_check import Said, checked_verdict
 
-OTHER_PIXELS = (
-    "this server does not know the answer that the verdict is about, or gave another one since, about other "
-    "images: nothing was stored. Ask again"
-)
 NO_ANSWER = (
     "this model's answer to the study is not known any more, so there is nothing to agree with: ask for it "
     "again, or send the right classes with the verdict `correct`"
+)
+OTHER_PIXELS = (
+    "this server does not know the answer that the verdict is about, or gave another one since, about other "
+    "images: nothing was stored. Ask again"
 )
 
 
@@ -49,10 +49,10 @@ def verdict_router(app: Any, *, reader: Any, annotator: Any, who: Callable[[User
         key = app.datastore().source(checked_image(said.image)).key
         answers = last_answers(app.audit.path, task=said.task, weights_sha256=said.weights_sha256)
         answer = answers.get(key)
-        if answer is not None and answer["backbone_weights_sha256"] != said.backbone_sha256:
-            raise RequestError("backbone_sha256 is not that of the model which gave the answer")
         if said.series_hash is not None and (answer is None or answer["series_hash"] != said.series_hash):
             raise RequestError(OTHER_PIXELS, status=409)
+        if answer is not None and answer["backbone_weights_sha256"] != said.backbone_sha256:
+            raise RequestError("backbone_sha256 is not that of the model which gave the answer")
         verdict = app.verdicts.add(
             key,
             task=said.task,

@@ -45,9 +45,11 @@ class Site:
 def site(tmp_path_factory) -> Site:
     folder = tmp_path_factory.mktemp("site")
     phantoms = [make_phantom(seed, n_slices=24, size=64) for seed in (11, 5)]
+    affine = phantoms[0].affine.copy()
+    affine[:2, 3] = -80.12345, -70.76545  # between two of the four decimals that the server's hash knows
     servers = []
     for number, phantom in enumerate(phantoms):
-        same_place = replace(phantom, affine=phantoms[0].affine)
+        same_place = replace(phantom, affine=affine)
         write_dicom(same_place, folder / f"{number}" / "studies" / "same-name")
         servers.append(launch(folder / f"{number}", folder / f"{number}" / "studies", "rescan", "1"))
     write_nifti(mirrored(make_phantom(3, n_slices=24, size=64)), folder / "my-volume.nii.gz")

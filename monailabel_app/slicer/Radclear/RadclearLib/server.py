@@ -45,9 +45,18 @@ class Server:
         return reply.status_code == 200 and bool(_json(reply).get("enabled"))
 
     def sign_in(self, name: str, password: str) -> None:
-        """Get a token for a name and a password; it goes with every later request."""
+        """Get a token for a name and a password; it goes with every later request.
+
+        Raises:
+            ServerError: they are wrong, or the server cannot check them.
+        """
         form = {"username": name, "password": password, "grant_type": "password"}
-        token = _json(self._send("POST", "/auth/token", data=form))
+        reply = self._send("POST", "/auth/token", data=form, accept=(200, 401))
+        if reply.status_code == 401:
+            raise ServerError(
+                "The server does not know this name and password. Enter both, then connect again."
+            )
+        token = _json(reply)
         self._session.headers["Authorization"] = f"{token['token_type']} {token['access_token']}"
 
     def tasks(self) -> dict[str, dict]:
