@@ -80,7 +80,7 @@ def volumes(slicer_python, site, servers, tmp_path_factory) -> dict:
     """After `servers`, as this session ends the first server."""
     folder = tmp_path_factory.mktemp("volumes")
     server = site.first
-    arguments = (server.url, server.process.pid, server.data / "uploads", folder, site.volume)
+    arguments = (server.url, server.process.pid, server.data.parent, folder, IMAGE, site.volume)
     return report_of(slicer_python, "changed_volumes.py", folder, *arguments)
 
 
@@ -166,6 +166,11 @@ def test_marks_and_answers_keep_to_the_views_that_show_their_volume(volumes):
     assert steps["one view"]["marks"] == [["Yellow", "Green"]]
     assert not steps["all views"]["answers"]
     assert "the views show another volume" in steps["all views"]["about"]
+    clicked, keys = steps["chart clicked"], volumes["clone"]["asked"]["points"][0]["points"]
+    assert clicked["answers"] and "another" not in clicked["about"], (
+        "a click must not move another volume's views"
+    )
+    assert clicked["offsets"]["Red"] < min(point["ras"][2] for point in keys)
     assert steps["put back"]["answers"] and "another" not in steps["put back"]["about"]
     assert "was not asked about yet" in steps["another chosen"]["about"]
 
@@ -192,9 +197,11 @@ def test_the_same_verdict_is_sent_once(volumes):
     assert steps["again"] == "This verdict is stored already."
 
 
-def test_what_the_server_lost_is_sent_again(volumes):
-    step = volumes["server"]["removed"]
-    assert "Sending the volume to the server" in step["said"] and len(step["tabs"]) == 3
+def test_what_the_server_lost_is_sent_again_or_said(volumes):
+    steps = volumes["server"]
+    sent = steps["upload removed"]
+    assert "Sending the volume to the server" in sent["said"] and len(sent["tabs"]) == 3
+    assert steps["study removed"]["message"].startswith("The server has this study no more.")
 
 
 def test_a_long_wait_can_be_left_and_a_server_may_end(volumes):

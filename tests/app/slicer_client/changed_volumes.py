@@ -1,14 +1,15 @@
 """A reader changes volumes, views and the scene below answers and before they come; writes `report.json`.
 
-Usage: changed_volumes.py MODULE_FOLDER SERVER PROCESS UPLOADS OUTPUT VOLUME
+Usage: changed_volumes.py MODULE_FOLDER SERVER PROCESS FILES OUTPUT IMAGE VOLUME
 
-PROCESS is the server's process, which is held and ended; UPLOADS is the folder where it keeps what was sent.
+PROCESS is the server's process, which is held and ended; FILES is the folder that holds its studies and data.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -70,6 +71,11 @@ class Story:
         for view in rest:
             view.set_background_volume_id(self.volume.GetID())
         found["all views"] = self.session.shown()
+        series = self.session.widget.logic.plots["tumor_location"].series[0].GetID()
+        self.session.click_point(series, 2)
+        found["chart clicked"] = {**self.session.shown(), "offsets": self.session.offsets()}
+        for view in self.app.views.values():
+            view.set_background_volume_id(self.volume.GetID())
         self.session.widget.shown.panel.showButton.click()
         found["put back"] = self.session.shown()
         self.session.choose_volume(self.volume)
@@ -114,15 +120,22 @@ class Story:
         found["another"] = self.session.verdict(0, "agree", comment="twice")
         return found
 
-    def server(self, process: int, uploads: Path) -> dict:
-        """What was sent is gone on the server; it does not answer for long; it ends in the middle."""
+    def server(self, process: int, folders: tuple[Path, Path], image: str) -> dict:
+        """What was sent, and a study, are gone on the server; it does not answer for long; it ends."""
+        studies, uploads = folders
         for file in uploads.glob("study-*"):
             file.unlink()
+        for folder in studies.iterdir():
+            shutil.rmtree(folder)
+        shutil.rmtree(self.session.widget.logic.folder)  # the reader's temporary files, too
         self.session.pause(1.2)
-        self.session.form.connectButton.click()  # the server looks at its folders again
-        self.session.wait()
+        server = self.session.widget.connection.server
+        server.studies()  # it looks at its folders again
         self.session.pause(0.5)
-        found = {"removed": self.session.ask()}
+        found = {"upload removed": self.session.ask()}
+        self.session.choose(f"On the server: {image}")
+        found["study removed"] = self.session.ask()
+        self.session.choose_volume(self.volume)
         os.kill(process, signal.SIGSTOP)
         self.session.form.askButton.click()
         self.session.pause(1.2)
@@ -141,7 +154,7 @@ class Story:
         return found
 
 
-def main(folder: str, server: str, process: str, uploads: str, output: str, volume: str) -> None:
+def main(folder: str, server: str, process: str, files: str, output: str, image: str, volume: str) -> None:
     report: dict = {}
     app = application.Application()
     sys.path.insert(0, folder)
@@ -155,7 +168,9 @@ def main(folder: str, server: str, process: str, uploads: str, output: str, volu
     report["while waiting"] = story.while_waiting()
     report["removed below"] = story.removed_below_the_answer()
     report["verdicts"] = story.verdicts()
-    report["server"] = story.server(int(process), Path(uploads))
+    report["server"] = story.server(
+        int(process), (Path(files) / "studies", Path(files) / "data" / "uploads"), image
+    )
     report["dialogs"] = app.dialogs
     session.widget.cleanup()
     (Path(output) / "report.json").write_text(json.dumps(report, indent=1))

@@ -80,7 +80,7 @@ def voxels(node, segment_id: str) -> np.ndarray:
 
 
 def paint(app: application.Application) -> None:
-    """Colours that differ from grey images; Slicer gives segments colours at random, dark and grey ones too."""
+    """Colours that differ from grey images; those of Slicer are random, grey among them."""
     for node in app.nodes("vtkMRMLSegmentationNode"):
         segmentation = node.GetSegmentation()
         for i in range(segmentation.GetNumberOfSegments()):

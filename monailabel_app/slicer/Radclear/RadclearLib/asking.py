@@ -32,7 +32,10 @@ class Asking:
 
     def about_study(self, connection: Connection, image: str) -> None:
         """Ask about a study of the server, which is loaded into Slicer first."""
-        folder = self._logic.new_folder()
+        try:
+            folder = self._logic.new_folder()
+        except ServerError as error:
+            return self._failed(error)
 
         def fetched(path: str) -> None:
             volume = slicer.util.loadVolume(path)

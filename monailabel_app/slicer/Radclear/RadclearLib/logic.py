@@ -14,6 +14,8 @@ from .scene import mark_key_slices, show_marks
 from .server import ServerError
 from .voxels import bare_copy
 
+NO_FILES = "A temporary file that the server needs could not be written. Make room on the disk and ask again."
+
 
 class RadclearLogic(ScriptedLoadableModuleLogic):
     """Marks and charts of answers, by question."""
@@ -25,8 +27,16 @@ class RadclearLogic(ScriptedLoadableModuleLogic):
         self.marks: dict = {}
 
     def new_folder(self) -> str:
-        """A folder for files of one study, so that none of another is ever taken for them."""
-        return tempfile.mkdtemp(dir=self.folder)
+        """A folder for files of one study, so that none of another is ever taken for them.
+
+        Raises:
+            ServerError: it could not be made.
+        """
+        try:
+            os.makedirs(self.folder, exist_ok=True)  # a system may clear temporary files while Slicer runs
+            return tempfile.mkdtemp(dir=self.folder)
+        except OSError:
+            raise ServerError(NO_FILES) from None
 
     def save(self, volume) -> str:
         """Write a volume of the scene for the server: voxels and geometry, no name and no attributes.
@@ -41,9 +51,7 @@ class RadclearLogic(ScriptedLoadableModuleLogic):
         storage.SetFileName(path)
         storage.SetUseCompression(False)
         if not storage.WriteData(bare_copy(volume)):
-            raise ServerError(
-                "The volume could not be written to a file for the server. Make room on the disk, ask again."
-            )
+            raise ServerError(NO_FILES)
         return path
 
     def show(self, answers: list, volume) -> None:

@@ -148,7 +148,9 @@ class ShownAnswers:
             self.jump(answer, answer.key_slices[0].index)
 
     def jump(self, answer, index: int) -> None:
-        """All views to a slice."""
+        """All views to a slice; where none shows the answered volume, it is put back first."""
+        if not in_scene.views(slicer.mrmlScene, self.watch.volume)[0]:
+            self.show_volume()
         in_scene.jump(slicer.mrmlScene, answer, self.watch.volume, index)
 
     def show_plot(self, task: str) -> None:
