@@ -13,7 +13,8 @@ from lib.request_check import RequestError
 VERDICTS = ("agree", "disagree", "correct")
 LONGEST_COMMENT = 2000
 LONGEST_READER = 64
-_FIELDS = ("image", "task", "verdict", "classes", "comment", "reader", "weights_sha256", "backbone_sha256")
+_HASHES = ("weights_sha256", "backbone_sha256", "series_hash")
+_FIELDS = ("image", "task", "verdict", "classes", "comment", "reader", *_HASHES)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: Unicode categories that a text may not hold: control, format, surrogate, line and paragraph separators.
 _NO_TEXT = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -31,6 +32,7 @@ class Said:
     reader: str
     weights_sha256: str
     backbone_sha256: str
+    series_hash: str | None = None  # of the answer that the reader saw; None where the client does not say
 
 
 def checked_verdict(body: Mapping[str, Any], *, tasks: Mapping[str, Sequence[str]], user: str | None) -> Said:
@@ -62,10 +64,12 @@ def checked_verdict(body: Mapping[str, Any], *, tasks: Mapping[str, Sequence[str
     elif not reader or "\n" in reader or "\t" in reader:
         raise RequestError(f"reader is missing; expected a name of 1 to {LONGEST_READER} characters")
     hashes = {}
-    for name in ("weights_sha256", "backbone_sha256"):
+    for name in _HASHES:
+        if name == "series_hash" and name not in body:
+            continue
         hashes[name] = body.get(name)
         if not isinstance(hashes[name], str) or not _SHA256.fullmatch(hashes[name]):
-            raise RequestError(f"{name} is no sha256; expected that of the model which gave the answer")
+            raise RequestError(f"{name} is no sha256; expected that of the answer which the reader saw")
     return Said(
         image=body.get("image", ""),
         task=task,

@@ -18,6 +18,10 @@ NO_ANSWER = (
     "this model's answer to the study is not known any more, so there is nothing to agree with: ask for it "
     "again, or send the right classes with the verdict `correct`"
 )
+OTHER_PIXELS = (
+    "this server does not know the answer that the verdict is about, or gave another one since, about other "
+    "images: nothing was stored. Ask again"
+)
 
 
 def verdict_router(app: Any, *, reader: Any, annotator: Any, who: Callable[[User], str]) -> APIRouter:
@@ -45,6 +49,8 @@ def verdict_router(app: Any, *, reader: Any, annotator: Any, who: Callable[[User
         key = app.datastore().source(checked_image(said.image)).key
         answers = last_answers(app.audit.path, task=said.task, weights_sha256=said.weights_sha256)
         answer = answers.get(key)
+        if said.series_hash is not None and (answer is None or answer["series_hash"] != said.series_hash):
+            raise RequestError(OTHER_PIXELS, status=409)
         if answer is not None and answer["backbone_weights_sha256"] != said.backbone_sha256:
             raise RequestError("backbone_sha256 is not that of the model which gave the answer")
         verdict = app.verdicts.add(

@@ -7,8 +7,9 @@ import json
 import time
 
 import pytest
-from app_server import START_S, TRACES, launch, needs_monailabel, wait_until_up
-from realm import bearer
+from app_server import ROOT, START_S, TRACES, launch, needs_monailabel, wait_until_up
+from realm import PASSWORD, bearer
+from slicer_environment import CLIENT, run_client
 
 from radclear.ct import study_key
 from radclear.results import validate_result
@@ -92,6 +93,26 @@ def test_roles_decide_and_the_audit_says_who(guarded, realm):
     assert guarded.request("GET", "/info/", headers=bearer(realm.token())).status_code == 403
     lines = [json.loads(line) for line in (guarded.data / "audit.jsonl").read_text().splitlines()]
     assert [line["user"] for line in lines if line["event"] == "answer"] == ["dr.reader"]
+
+
+def test_a_reader_signs_in_from_slicer_and_again_when_the_token_ends(guarded, realm, slicer_python, tmp_path):
+    """Answers and what was typed stay; the verdict goes out under the name that the token has."""
+    ended = realm.token("user", "annotator", exp=int(time.time()) - 10)
+    module = ROOT / "monailabel_app" / "slicer" / "Radclear"
+    arguments = (module, guarded.url, tmp_path, DICOM, PASSWORD, ended)
+    done = run_client(slicer_python, CLIENT / "signing_in.py", *arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert "wants your name and your password" in report["no password"]["message"]
+    assert report["no password"]["asks"]
+    assert report["wrong password"]["message"].startswith("The server does not know this name and password.")
+    assert report["connected"]["message"].startswith("Connected.")
+    assert not report["connected"]["password kept"] and PASSWORD not in json.dumps(report["settings"])
+    (tab,) = report["asked"]["tabs"]
+    assert report["verdict after the end"].startswith("The server wants to know who you are.")
+    assert report["asked after the end"]["message"].startswith("The server wants to know who you are.")
+    assert report["again"]["tabs"] == [tab] and report["still typed"] == "typed once"
+    assert report["verdict"].startswith("Stored: agree, dr.reader")
 
 
 def test_batch_inference_on_the_cpu_stores_results_and_shows_progress(guarded, realm):

@@ -94,6 +94,7 @@ def test_half_a_file_of_a_killed_writer_is_not_a_verdict_and_a_damaged_one_is_na
         ({"reader": "a\u202eb"}, "control characters"),
         ({"reader": "a\u0085b"}, "control characters"),
         ({"weights_sha256": "a"}, "weights_sha256 is no sha256"),
+        ({"series_hash": None}, "series_hash is no sha256"),
         ({"path": "/etc/passwd"}, "unknown field 'path'"),
     ],
     ids=lambda value: "" if isinstance(value, dict) else value[:20],

@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 from app_server import ROOT
@@ -83,8 +84,9 @@ def test_signing_in_sends_the_token_and_no_name_with_verdicts(replies):
     assert client.asks_for_password()
     client.sign_in("ada", "secret&more")
     about = {"image": "i", "task": "staging", "weights_sha256": "a", "backbone_sha256": "b"}
-    answer = type("Answer", (), about)()
-    client.give_verdict(answer, "correct", classes=["II"], comment="", reader="somebody else")
+    about["series_hash"] = "c"
+    given = SimpleNamespace(reader="somebody else", verdict="correct", classes=("II",), comment="")
+    client.give_verdict(SimpleNamespace(**about), given)
     _, body, token = replies.seen[-1]
     assert token == TOKEN and json.loads(body) == {
         **about,

@@ -180,8 +180,34 @@ def test_a_volume_of_the_scene_is_asked_about_where_it_lies(run):
 
 
 @needs_monailabel
-def test_a_moved_volume_is_a_warning(run):
-    assert any("voxels apart" in banner for banner in run.report["moved volume"])
+def test_marks_and_jumps_follow_a_volume_that_is_moved(run):
+    """Moved upwards by 60 mm the answer is the same one; the views go where the slice is seen."""
+    moved, before = run.report["moved volume"], run.report["own volume"]
+    assert [t["classes"] for t in moved["again"]["tabs"]] == [t["classes"] for t in before["tabs"]]
+    for listed, higher, bent in zip(before["points"], moved["points"], moved["bent"], strict=True):
+        for point, other, third in zip(listed["points"], higher["points"], bent["points"], strict=True):
+            assert other["ras"] == pytest.approx([*point["ras"][:2], point["ras"][2] + 60], abs=0.01)
+            assert third["ras"] == pytest.approx([*point["ras"][:2], point["ras"][2] + 25], abs=0.01)
+    for jump, other in zip(before["jumps"], moved["jumps"], strict=True):
+        assert other["offsets"]["Red"] == pytest.approx(jump["offsets"]["Red"] + 60, abs=0.01)
+        assert other["thumbnail"] == jump["thumbnail"]
+        alike = np.corrcoef(run.picture(jump["file"]).ravel(), run.picture(other["file"]).ravel())[0, 1]
+        assert alike > 0.98
+
+
+@needs_monailabel
+def test_only_volumes_of_numbers_are_listed_and_doubts_are_said(run):
+    found = run.report["not asked about"]
+    assert "In Slicer: nowhere" in found["listed"]
+    assert not {f"In Slicer: {name}" for name in ("colours", "labels", "empty")} & set(found["listed"])
+    assert len(found["nowhere"]["tabs"]) == 3, found["nowhere"]["message"]
+    for tab in found["nowhere"]["tabs"]:
+        assert "no place in a patient" in " ".join(tab["banners"])
+
+
+@needs_monailabel
+def test_what_is_sent_names_nobody_and_the_volumes_own_file_stays(run):
+    assert run.report["sent file"] == {"name": "volume.nrrd", "traces": [], "own file kept": True}
 
 
 @needs_monailabel

@@ -55,6 +55,7 @@ class Application:
             view.render_window().SetOffScreenRendering(1)
             view.render_window().SetSize(*size)
             view.set_orientation(orientation)
+            view.set_mapped_in_layout(True)  # as Slicer's layout does with the views that its window shows
             self.views[name] = view
 
     def _modules(self) -> None:
@@ -155,6 +156,25 @@ class Application:
         for view in self.views.values():
             view.set_background_volume_id(volume.GetID())
             view.fit_view_to_content()
+
+    def views_show(self):
+        """The volume in the background of the axial view."""
+        composite = self.scene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+        return self.scene.GetNodeByID(composite.GetBackgroundVolumeID() or "")
+
+    def views_of_marks(self) -> list[list[str]]:
+        """The views that each list of points is visible in."""
+        shown = [
+            n.GetDisplayNode() for n in self.nodes("vtkMRMLMarkupsFiducialNode") if n.GetDisplayVisibility()
+        ]
+        return [
+            [
+                name
+                for name, view in self.views.items()
+                if display.IsDisplayableInView(view.get_view_node_id())
+            ]
+            for display in shown
+        ]
 
     def picture(self, name: str, path: Path | str | None = None) -> np.ndarray:
         """What a slice view shows: (rows, columns, 3), the top row first; written as PNG where asked."""

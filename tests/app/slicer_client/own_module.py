@@ -10,158 +10,71 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import application
 import numpy as np
 import slicer
 import vtk
+from reader import Session
 
-LONGEST_S = 300
+
+def moved(app: application.Application, session: Session, volume) -> dict:
+    """The answered volume is moved, turned by a transform that is no matrix, and asked about again."""
+    upwards = np.eye(4)
+    upwards[2, 3] = 60.0
+    transform = app.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(upwards))
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    found = {"points": app.points(), "jumps": session.jumps("moved")}
+    found["again"] = session.ask()
+    bent = app.scene.AddNewNodeByClass("vtkMRMLTransformNode")
+    spline = vtk.vtkThinPlateSplineTransform()
+    places = vtk.vtkPoints(), vtk.vtkPoints()
+    for corner in np.ndindex(2, 2, 2):
+        at = (np.array(corner) - 0.5) * 1000
+        places[0].InsertNextPoint(at)
+        places[1].InsertNextPoint(at + [0, 0, 25])
+    spline.SetSourceLandmarks(places[0])
+    spline.SetTargetLandmarks(places[1])
+    spline.SetBasisToR()
+    bent.SetAndObserveTransformToParent(spline)
+    volume.SetAndObserveTransformNodeID(bent.GetID())
+    found["bent"] = app.points()
+    volume.SetAndObserveTransformNodeID(None)
+    return found
 
 
-class Session:
-    """The module's widget and what a reader does with it."""
+def not_asked_about(app: application.Application, session: Session, volume) -> dict:
+    """Volumes with colours, with a label map's numbers, and with nothing; and one without a place."""
+    colours = app.scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "colours")
+    slicer.util.updateVolumeFromArray(colours, np.zeros((8, 16, 16, 3), np.uint8))
+    labels = app.scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    slicer.util.updateVolumeFromArray(labels, np.zeros((8, 16, 16), np.uint8))
+    app.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
+    nowhere = app.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "nowhere")
+    voxels = slicer.util.arrayFromVolume(volume).astype(np.float32)
+    slicer.util.updateVolumeFromArray(nowhere, voxels[::-1, ::-1, ::-1] + np.float32(0.3))
+    nowhere.CreateDefaultDisplayNodes()
+    session.widget.enter()
+    listed = [session.form.study.itemText(i) for i in range(session.form.study.count)]
+    session.choose_volume(nowhere)
+    return {"listed": listed, "nowhere": session.ask()}
 
-    def __init__(self, app: application.Application, server: str, output: Path) -> None:
-        import qt
-        import Radclear
 
-        self.app, self.output = app, output
-        self.window = qt.QWidget()
-        self.window.resize(460, 1000)
-        self.widget = Radclear.RadclearWidget(self.window)
-        self.widget.setup()
-        self.form = self.widget.form
-        self.form.address.setText(server)
-        self.form.reader.setText("Dr. Test")
-        self.said: list[str] = []
-
-    def wait(self) -> int:
-        """Until nothing is being done; how often the window could draw itself meanwhile."""
-        end, turns = time.monotonic() + LONGEST_S, 0
-        while self.widget._job is not None and time.monotonic() < end:
-            self.app.qt.processEvents()
-            text = self.form.message.text.partition(" …")[0]
-            if text not in self.said[-1:]:
-                self.said.append(text)
-            time.sleep(0.02)
-            turns += 1
-        return turns
-
-    def choose(self, start: str) -> None:
-        """A study of the list by the beginning of its line."""
-        texts = [self.form.study.itemText(i) for i in range(self.form.study.count)]
-        self.form.study.setCurrentIndex(next(i for i, text in enumerate(texts) if text.startswith(start)))
-
-    def ask(self) -> dict:
-        """Press the button, wait, and tell what the panel shows then."""
-        self.said.clear()
-        self.form.askButton.click()
-        turns = self.wait()
-        return {
-            "turns": turns,
-            "said": list(self.said),
-            "message": self.form.message.text,
-            "tabs": [self.tab(number) for number in range(len(self.widget.tabs))],
-            "points": self.app.points(),
-        }
-
-    def tab(self, number: int) -> dict:
-        """What a tab shows."""
-        tab = self.widget.tabs[number]
-        table = tab.classes
-        return {
-            "title": self.widget.answers.tabText(number),
-            "banners": [banner.text for banner in tab.banners],
-            "verdict": tab.verdictLine.text,
-            "meaning": tab.meaning.text,
-            "classes": [[table.item(row, c).text() for c in range(3)] for row in range(table.rowCount)],
-            "keys": [tab.keys.item(row).text() for row in range(tab.keys.count)],
-            "choices": list(tab.right),
-        }
-
-    def offsets(self) -> dict[str, float]:
-        """Where the slice views are, in millimetres."""
-        return {name: view.get_slice_value() for name, view in self.app.views.items()}
-
-    def jumps(self, name: str) -> list[dict]:
-        """Pick each key slice of the first tab; where the views are then, and what they show."""
-        assert self.widget.tabs, self.form.message.text  # what the panel says where there is no answer
-        tab, found = self.widget.tabs[0], []
-        for row, key in enumerate(tab.answer.key_slices):
-            tab.keys.setCurrentRow(row)
-            file = f"{name}-{row}.png"
-            self.app.picture("Red", self.output / file)
-            found.append(
-                {
-                    "index": key.index,
-                    "offsets": self.offsets(),
-                    "file": file,
-                    "to_ras": self.app.view_matrix("Red"),
-                    "thumbnail": self.thumbnail(f"{tab.answer.task}-{key.rank}.png"),
-                }
-            )
-        return found
-
-    def thumbnail(self, name: str) -> list[list[int]]:
-        """The pixels of a thumbnail's file."""
-        from PIL import Image
-
-        return np.asarray(Image.open(Path(self.widget.logic.folder) / name)).tolist()
-
-    def chart(self) -> dict:
-        """Show the chart of the first tab, and click a point of it as the plot view reports it."""
-        tab = self.widget.tabs[0]
-        tab.plotButton.click()
-        plot = self.widget.logic.plots[tab.answer.task]
-        selection = self.app.core.app_logic.GetSelectionNode()
-        table = plot.tables[0].GetTable()
-        rows = [[table.GetValue(row, c).ToDouble() for c in (0, 1)] for row in range(table.GetNumberOfRows())]
-        clicks = []
-        for series, row in ((0, 2), (1, 0)):
-            self.click_point(plot.series[series].GetID(), row)
-            clicks.append({"series": series, "row": row, "offsets": self.offsets()})
-        keys = plot.tables[1].GetTable()
-        return {
-            "shown": selection.GetActivePlotChartID() == plot.chart.GetID(),
-            "title": plot.chart.GetTitle(),
-            "series": [plot.chart.GetNthPlotSeriesNode(i).GetName() for i in range(2)],
-            "rows": rows,
-            "keys": [int(keys.GetValue(row, 0).ToDouble()) for row in range(keys.GetNumberOfRows())],
-            "clicks": clicks,
-        }
-
-    def click_point(self, series_id: str, row: int) -> None:
-        """What qMRMLPlotView tells of a click: the series' id and the row in its table."""
-        ids, rows, collection = vtk.vtkStringArray(), vtk.vtkIdTypeArray(), vtk.vtkCollection()
-        ids.InsertNextValue(series_id)
-        rows.InsertNextValue(row)
-        collection.AddItem(rows)
-        self.widget.onPointSelected(ids, collection)
-
-    def verdict(
-        self, number: int, choice: str, *, right=(), comment: str = "", reader: str = "Dr. Test"
-    ) -> str:
-        """Give a verdict in a tab; what the panel says then."""
-        tab = self.widget.tabs[number]
-        self.form.reader.setText(reader)
-        if choice:
-            tab.choices[choice].setChecked(True)
-        for name, box in tab.right.items():
-            box.setChecked(name in right)
-        tab.comment.setText(comment)
-        tab.sendButton.click()
-        self.wait()
-        return tab.sent.text
-
-    def grab(self, name: str) -> None:
-        """A picture of the panel."""
-        self.window.show()
-        self.window.resize(460, self.window.sizeHint.height())
-        self.app.qt.processEvents()
-        self.window.grab().save(str(self.output / name))
+def sent_file(app: application.Application, session: Session, volume) -> dict:
+    """What the module writes for the server of a volume that carries a name and UIDs."""
+    volume.SetName("DOE JANE")
+    volume.SetAttribute("DICOM.instanceUIDs", "2.25.1 2.25.2")
+    own_file = volume.GetStorageNode() and volume.GetStorageNode().GetFileName()
+    path = session.widget.logic.save(volume)
+    content = Path(path).read_bytes()
+    kept = volume.GetStorageNode() and volume.GetStorageNode().GetFileName()
+    return {
+        "name": Path(path).name,
+        "traces": [t for t in ("DOE", "2.25.1") if t.encode() in content],
+        "own file kept": own_file == kept,
+    }
 
 
 def main(folder: str, server: str, output: str, image: str, volume: str) -> None:
@@ -189,27 +102,23 @@ def main(folder: str, server: str, output: str, image: str, volume: str) -> None
         "two stages are no stage": session.verdict(2, "correct"),
         "stage": session.verdict(2, "correct", right=("II",)),
     }
-    for number in range(len(session.widget.tabs)):
-        session.widget.answers.setCurrentIndex(number)
+    for number in range(len(session.widget.shown.tabs)):
+        session.widget.shown.panel.box.setCurrentIndex(number)
         session.grab(f"panel-{number}.png")
-    session.widget.answers.setCurrentIndex(0)
+    session.widget.shown.panel.box.setCurrentIndex(0)
     for view in app.views:
         app.picture(view, out / f"view-{view}.png")
     app.scene.Clear(0)
-    report["closed"] = {"tabs": len(session.widget.tabs), "points": app.points()}
+    report["closed"] = {"tabs": len(session.widget.shown.tabs), "points": app.points()}
     own = app.load_volume(volume)
     session.widget.enter()
     session.choose("In Slicer: ")
     report["own volume"] = session.ask()
     report["own volume"]["jumps"] = session.jumps("own")
     report["own volume"]["again"] = session.ask()["said"]
-    moved = slicer.vtkMRMLLinearTransformNode()
-    app.scene.AddNode(moved)
-    upwards = np.eye(4)
-    upwards[2, 3] = 60.0
-    moved.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(upwards))
-    own.SetAndObserveTransformNodeID(moved.GetID())
-    report["moved volume"] = session.ask()["tabs"][0]["banners"]
+    report["moved volume"] = moved(app, session, own)
+    report["not asked about"] = not_asked_about(app, session, own)
+    report["sent file"] = sent_file(app, session, own)
     form.address.setText("127.0.0.1:9")
     form.connectButton.click()
     session.wait()

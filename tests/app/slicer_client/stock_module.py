@@ -79,6 +79,14 @@ def voxels(node, segment_id: str) -> np.ndarray:
     return (np.c_[places, np.ones(len(places))] @ to_world.T)[:, :3]
 
 
+def paint(app: application.Application) -> None:
+    """Colours that differ from grey images; those of Slicer are random, grey among them."""
+    for node in app.nodes("vtkMRMLSegmentationNode"):
+        segmentation = node.GetSegmentation()
+        for i in range(segmentation.GetNumberOfSegments()):
+            segmentation.GetNthSegment(i).SetColor(*COLORS[i % len(COLORS)])
+
+
 def ask(app: application.Application, widget, entry: str) -> None:
     """Choose a model and press Run."""
     selector = widget.ui.segmentationModelSelector
@@ -100,6 +108,7 @@ def answered(app: application.Application, widget, entry: str, output: Path, *, 
         node.GetSegmentation().RemoveAllSegments()
     ask(app, widget, entry)
     report = {"dialogs": taken(app), "points": app.points()}
+    paint(app)
     found = segments(app)
     np.savez(output / f"{entry}.npz", **{f"s{i}": each["ras"] for i, each in enumerate(found.values())})
     report["segments"] = [{"name": name, "color": each["color"]} for name, each in found.items()]
@@ -119,6 +128,7 @@ def answered(app: application.Application, widget, entry: str, output: Path, *, 
     return report
 
 
+COLORS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 1.0))
 #: Where the last list of points was: label maps name no place to look at.
 PLACES: list[list[float]] = []
 

@@ -77,6 +77,7 @@ class Answer:
     weights_sha256: str
     backbone_sha256: str
     demonstration: bool
+    series_hash: str  # of the pixels and the geometry that the server read
 
     @classmethod
     def from_reply(cls, image: str, reply: dict) -> Answer:
@@ -112,6 +113,7 @@ class Answer:
             weights_sha256=entry["model"]["weights_sha256"],
             backbone_sha256=entry["model"]["backbone_weights_sha256"],
             demonstration=entry["model"]["demonstration"],
+            series_hash=reply["result"]["study"]["series_hash"],
         )
 
 

@@ -1,21 +1,22 @@
 """Where a slice of an answer is in the scene: radclear counts in LPS millimetres, Slicer in RAS.
 
 An answer's slices are axial, upright and counted from the feet, in whatever order the volume in the scene is
-stored.
+stored. A volume may lie under transforms: marks and views follow them, voxels are found without them.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import vtk
 
 from .answer import Answer
+from .voxels import geometry
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SQUARE_ENOUGH = 0.02  # how far a step of the grid may be from one along a stored axis; ends are checked too
 
 
 def points_ras(answer: Answer, columns, rows, index) -> np.ndarray:
-    """RAS positions of points of a slice.
+    """RAS positions of points of a slice, before transforms.
 
     Args:
         answer: whose grid it is.
@@ -31,29 +32,21 @@ def points_ras(answer: Answer, columns, rows, index) -> np.ndarray:
 
 
 def slice_middle(answer: Answer, index: int) -> list:
-    """RAS position of the middle of a slice."""
+    """RAS position of the middle of a slice, before transforms."""
     n_columns, n_rows, _ = answer.shape
     return [float(v) for v in points_ras(answer, (n_columns - 1) / 2, (n_rows - 1) / 2, index)]
 
 
-def nearest_slice(answer: Answer, ras) -> int:
-    """Index of the slice that is nearest to a RAS position."""
-    to_grid = np.linalg.inv(_LPS_TO_RAS @ answer.affine_lps)
-    index = int(round(float((to_grid @ [*ras, 1.0])[2])))
-    return min(max(index, 0), answer.shape[2] - 1)
+def slice_middle_in_world(answer: Answer, volume, index: int) -> list:
+    """Where the middle of a slice is seen, as the volume lies under its transforms now."""
+    place = [0.0, 0.0, 0.0]
+    volume.TransformPointToWorld(slice_middle(answer, index), place)
+    return place
 
 
-def ras_to_ijk(volume) -> np.ndarray:
-    """4 × 4 from RAS to the voxels of a volume node, through its transforms where it has some."""
-    matrix = vtk.vtkMatrix4x4()
-    volume.GetRASToIJKMatrix(matrix)
-    to_ijk = np.array([[matrix.GetElement(i, j) for j in range(4)] for i in range(4)])
-    transform = volume.GetParentTransformNode()
-    if transform is None:
-        return to_ijk
-    from_world = vtk.vtkMatrix4x4()
-    transform.GetMatrixTransformFromWorld(from_world)
-    return to_ijk @ np.array([[from_world.GetElement(i, j) for j in range(4)] for i in range(4)])
+def grid_to_ijk(answer: Answer, volume) -> np.ndarray:
+    """4 × 4 from the answer's (column, row, slice) to the stored voxels of a volume node."""
+    return np.linalg.inv(geometry(volume)) @ _LPS_TO_RAS @ answer.affine_lps
 
 
 def mismatch(answer: Answer, volume) -> str:
@@ -63,15 +56,17 @@ def mismatch(answer: Answer, volume) -> str:
         answer: to the study.
         volume: the node that is shown.
     """
-    last_column, last_row, last = (n - 1 for n in answer.shape)
-    corners = points_ras(answer, [0, last_column], [0, last_row], [0, last])
+    to_ijk = grid_to_ijk(answer, volume)
+    last = np.array(answer.shape) - 1
     size = volume.GetImageData().GetDimensions()
-    places = (np.c_[corners, [1, 1]] @ ras_to_ijk(volume).T)[:, :3]
-    low, high = places.min(axis=0), places.max(axis=0)
+    places = np.array([[0, 0, 0, 1], [*last, 1]]) @ to_ijk.T
+    low, high = places[:, :3].min(axis=0), places[:, :3].max(axis=0)
     off = max(np.abs(low).max(), np.abs(high - np.array(size) + 1).max())
-    if off < 1.0:
+    turn = to_ijk[:3, :3]
+    if off < 1.0 and np.abs(turn - np.round(turn)).max() < _SQUARE_ENOUGH:
         return ""
     return (
-        f"The volume in the scene and the one that was answered are up to {off:.0f} voxels apart: it was "
-        "moved, cropped or resampled, or its slices are not evenly spaced. Jumps and marks may be wrong."
+        f"The volume in Slicer and the one that was answered are up to {max(off, 1.0):.0f} voxels apart, so "
+        "the answer is not shown. Load the study again, or ask about the volume in Slicer; where that does "
+        "not help, look at the study on the server's results page."
     )

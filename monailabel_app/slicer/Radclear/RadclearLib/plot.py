@@ -44,6 +44,8 @@ class AttentionPlot:
         self.chart.SetYAxisTitle("share of attention")
         for series in self.series:
             self.chart.AddAndObservePlotSeriesNodeID(series.GetID())
+        for node in (self.chart, *self.series, *self.tables):
+            node.SetSaveWithScene(False)  # see `mark_key_slices`
 
     def selected_slice(self, series_ids, selections) -> int | None:
         """The slice that was clicked in a plot view.
@@ -66,7 +68,8 @@ class AttentionPlot:
     def remove(self) -> None:
         """Take the nodes out of the scene."""
         for node in (self.chart, *self.series, *self.tables):
-            self.scene.RemoveNode(node)
+            if self.scene.IsNodePresent(node):
+                self.scene.RemoveNode(node)
 
 
 def _table(scene, name: str, numbers, values):

@@ -1,4 +1,4 @@
-"""Key slices in the scene: marks in the slice views, small pictures, and jumps."""
+"""Key slices in the scene: marks in the slice views, small pictures, jumps, and which views show a volume."""
 
 from __future__ import annotations
 
@@ -8,28 +8,49 @@ import vtk
 from vtk.util import numpy_support
 
 from .answer import Answer
-from .geometry import points_ras, ras_to_ijk, slice_middle
+from .geometry import grid_to_ijk, slice_middle, slice_middle_in_world
+from .voxels import is_ct_like
 
-IMAGE_ATTRIBUTE = "Radclear.Image"
 _COLOR = (1.0, 0.78, 0.2)
 _AIR_HU = -1000.0
 
 
+def nodes(scene, kind: str) -> list:
+    """All nodes of a class, in the order they came."""
+    found = scene.GetNodesByClass(kind)
+    return [found.GetItemAsObject(i) for i in range(found.GetNumberOfItems())]
+
+
 def volumes(scene) -> list:
-    """The CT volumes of the scene: scalar volumes that are no label maps, in the order they came."""
-    found = scene.GetNodesByClass("vtkMRMLScalarVolumeNode")
-    nodes = [found.GetItemAsObject(i) for i in range(found.GetNumberOfItems())]
-    return [node for node in nodes if not node.IsA("vtkMRMLLabelMapVolumeNode") and node.GetImageData()]
+    """The volumes of the scene that can be asked about."""
+    return [node for node in nodes(scene, "vtkMRMLScalarVolumeNode") if is_ct_like(node)]
 
 
-def mark_key_slices(scene, answer: Answer):
-    """A locked list of points, one in the middle of each key slice."""
+def views(scene, volume) -> tuple:
+    """Which slice views of the window show a volume: ids of those that do, and of those that show another."""
+    by_name = {node.GetLayoutName(): node for node in nodes(scene, "vtkMRMLSliceNode")}
+    showing, others = [], []
+    for composite in nodes(scene, "vtkMRMLSliceCompositeNode"):
+        view, background = by_name.get(composite.GetLayoutName()), composite.GetBackgroundVolumeID()
+        if view is None or not view.IsMappedInLayout() or not background:
+            continue
+        (showing if background == volume.GetID() else others).append(view.GetID())
+    return showing, others
+
+
+def mark_key_slices(scene, answer: Answer, volume):
+    """A locked list of points, one in the middle of each key slice; it lies under the volume's transform.
+
+    It is not saved with the scene, where it might be found again beside other voxels.
+    """
     node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", f"{answer.title}: key slices")
     node.CreateDefaultDisplayNodes()
     for key in answer.key_slices:
         text = f"#{key.rank} S{key.number} attention {key.attention:.2f}"
         node.AddControlPoint(vtk.vtkVector3d(*slice_middle(answer, key.index)), text)
     node.SetLocked(True)
+    node.SetSaveWithScene(False)
+    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     display = node.GetDisplayNode()
     display.SetColor(*_COLOR)
     display.SetSelectedColor(*_COLOR)
@@ -39,10 +60,25 @@ def mark_key_slices(scene, answer: Answer):
     return node
 
 
-def jump(scene, answer: Answer, index: int) -> None:
-    """All slice views to the middle of a slice."""
+def show_marks(node, *, visible: bool, only: list) -> None:
+    """Show marks or not.
+
+    Args:
+        node: the list of points.
+        visible: whether any view shows them.
+        only: ids of the views that may; empty: all.
+    """
+    display = node.GetDisplayNode()
+    display.RemoveAllViewNodeIDs()
+    for view in only:
+        display.AddViewNodeID(view)
+    node.SetDisplayVisibility(visible)
+
+
+def jump(scene, answer: Answer, volume, index: int) -> None:
+    """All slice views to the middle of a slice, wherever the volume's transforms put it."""
     mode = slicer.vtkMRMLSliceNode.OffsetJumpSlice
-    slicer.vtkMRMLSliceNode.JumpAllSlices(scene, *slice_middle(answer, index), mode)
+    slicer.vtkMRMLSliceNode.JumpAllSlices(scene, *slice_middle_in_world(answer, volume, index), mode)
 
 
 def thumbnail(answer: Answer, volume, index: int, *, size: int = 96, window=(-1350.0, 150.0)) -> np.ndarray:
@@ -61,8 +97,8 @@ def thumbnail(answer: Answer, volume, index: int, *, size: int = 96, window=(-13
     n_columns, n_rows, _ = answer.shape
     scale = max(n_columns, n_rows) / size
     columns, rows = np.meshgrid(np.arange(0, n_columns, scale), np.arange(0, n_rows, scale))
-    ras = points_ras(answer, columns, rows, index)
-    ijk = np.c_[ras.reshape(-1, 3), np.ones(columns.size)] @ ras_to_ijk(volume).T
+    grid = np.stack([columns, rows, np.full_like(columns, index), np.ones_like(columns)], axis=-1)
+    ijk = grid.reshape(-1, 4) @ grid_to_ijk(answer, volume).T
     i, j, k = np.round(ijk[:, :3]).astype(int).T
     hu = slicer.util.arrayFromVolume(volume)
     inside = (i >= 0) & (j >= 0) & (k >= 0) & (k < hu.shape[0]) & (j < hu.shape[1]) & (i < hu.shape[2])

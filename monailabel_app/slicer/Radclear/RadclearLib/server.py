@@ -45,9 +45,18 @@ class Server:
         return reply.status_code == 200 and bool(_json(reply).get("enabled"))
 
     def sign_in(self, name: str, password: str) -> None:
-        """Get a token for a name and a password; it goes with every later request."""
+        """Get a token for a name and a password; it goes with every later request.
+
+        Raises:
+            ServerError: they are wrong, or the server cannot check them.
+        """
         form = {"username": name, "password": password, "grant_type": "password"}
-        token = _json(self._send("POST", "/auth/token", data=form))
+        reply = self._send("POST", "/auth/token", data=form, accept=(200, 401))
+        if reply.status_code == 401:
+            raise ServerError(
+                "The server does not know this name and password. Enter both, then connect again."
+            )
+        token = _json(reply)
         self._session.headers["Authorization"] = f"{token['token_type']} {token['access_token']}"
 
     def tasks(self) -> dict[str, dict]:
@@ -109,17 +118,13 @@ class Server:
         )
         return Answer.from_reply(image, _json(reply))
 
-    def give_verdict(
-        self, answer: Answer, verdict: str, *, classes: list[str] | None, comment: str, reader: str
-    ) -> dict:
+    def give_verdict(self, answer: Answer, given) -> dict:
         """Send a reader's verdict on an answer.
 
         Args:
-            answer: what it is about.
-            verdict: `agree`, `disagree` or `correct`.
-            classes: those that are right; only with `correct`.
-            comment: free text.
-            reader: the reader's name; empty where the server knows it from the password.
+            answer: what it is about; a server that gave another one to this study refuses.
+            given: `reader` (left out where the server knows it from the password), `verdict` (`agree`,
+                `disagree` or `correct`), `classes` (with `correct`: those that are right) and `comment`.
 
         Returns:
             What was stored.
@@ -127,15 +132,16 @@ class Server:
         body = {
             "image": answer.image,
             "task": answer.task,
-            "verdict": verdict,
-            "comment": comment,
+            "verdict": given.verdict,
+            "comment": given.comment,
             "weights_sha256": answer.weights_sha256,
             "backbone_sha256": answer.backbone_sha256,
+            "series_hash": answer.series_hash,
         }
-        if verdict == "correct":
-            body["classes"] = list(classes or [])
-        if reader and "Authorization" not in self._session.headers:
-            body["reader"] = reader
+        if given.verdict == "correct":
+            body["classes"] = list(given.classes)
+        if "Authorization" not in self._session.headers:
+            body["reader"] = given.reader
         return _json(self._send("POST", "/radclear/verdicts", json=body, accept=(201,)))
 
     def verdicts(self, image: str, task: str) -> list[dict]:

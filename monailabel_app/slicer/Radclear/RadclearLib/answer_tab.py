@@ -1,108 +1,55 @@
-"""The module's panel, built in code: the form above, and one tab per answer."""
+"""A tab of the panel: one answer and the form of the reader's verdict on it."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
-import ctk
 import qt
 
 from .answer import Answer
+from .labels import BANNER_STYLES, plain_label
 from .scene import thumbnail, write_png
 
-_BANNER_STYLES = {
-    "demo": "background: #5a3d00; color: #ffe2a8; padding: 6px;",
-    "input": "background: #5c1f1f; color: #ffd9d4; padding: 6px;",
-    "note": "background: #24384d; color: #d7e8fa; padding: 6px;",
-}
 _THUMBNAIL = 96
 VERDICTS = (("agree", "Agree"), ("disagree", "Disagree"), ("correct", "Correct it:"))
 
 
-def plain_label(text: str = "", *, style: str = "") -> qt.QLabel:
-    """A label that breaks lines and takes text from the server as text, never as HTML."""
-    label = qt.QLabel()
-    label.setTextFormat(qt.Qt.PlainText)
-    label.setWordWrap(True)
-    label.setText(text)
-    label.setStyleSheet(style)
-    return label
+@dataclass(frozen=True)
+class Given:
+    """A verdict as the form says it; `classes` are those that are right, None where that is not asked."""
 
-
-class StudyForm:
-    """Server, reader, study, and the button that asks."""
-
-    def __init__(self, layout) -> None:
-        box = ctk.ctkCollapsibleButton()
-        box.text = "Study"
-        layout.addWidget(box)
-        form = qt.QFormLayout(box)
-        self.address = qt.QLineEdit()
-        self.connectButton = qt.QPushButton("Connect")
-        row = qt.QHBoxLayout()
-        row.addWidget(self.address)
-        row.addWidget(self.connectButton)
-        form.addRow("Server", row)
-        self.reader = qt.QLineEdit()
-        self.reader.setPlaceholderText("your name, kept with your verdicts")
-        form.addRow("Reader", self.reader)
-        self.password = qt.QLineEdit()
-        self.password.setEchoMode(qt.QLineEdit.Password)
-        self.passwordLabel = qt.QLabel("Password")
-        form.addRow(self.passwordLabel, self.password)
-        self.show_password(False)
-        self.study = qt.QComboBox()
-        form.addRow("Study", self.study)
-        self.askButton = qt.QPushButton("Ask all questions")
-        self.askButton.setEnabled(False)
-        form.addRow(self.askButton)
-        self.progress = qt.QProgressBar()
-        self.progress.setRange(0, 0)  # moves without an end, as nobody knows how long it takes
-        self.stopButton = qt.QPushButton("Stop waiting")
-        self.waiting = qt.QWidget()
-        row = qt.QHBoxLayout(self.waiting)
-        row.addWidget(self.progress)
-        row.addWidget(self.stopButton)
-        self.waiting.setVisible(False)
-        form.addRow(self.waiting)
-        self.message = plain_label()
-        form.addRow(self.message)
-
-    def show_password(self, wanted: bool) -> None:
-        """Whether the server asks for one."""
-        self.password.setVisible(wanted)
-        self.passwordLabel.setVisible(wanted)
-
-    def say(self, text: str, *, error: bool = False) -> None:
-        """A sentence for the reader."""
-        self.message.setStyleSheet(_BANNER_STYLES["input"] if error else "")
-        self.message.setText(text)
+    reader: str
+    verdict: str
+    classes: tuple | None
+    comment: str
 
 
 class AnswerTab:
     """One answer: warnings, what it says, classes, key slices, and the verdict."""
 
     def __init__(
-        self, answer: Answer, *, volume, folder: str, warning: str, on_jump, on_plot, on_verdict
+        self, answer: Answer, *, volume, folder: str, doubts: tuple, on_jump, on_plot, on_verdict
     ) -> None:
         """
         Args:
             answer: the answer.
             volume: node of the study in the scene.
             folder: for the files of thumbnails.
-            warning: about volume and answer together; may be empty.
+            doubts: sentences about volume and answer together.
             on_jump: called with the index of a slice.
             on_plot: called to show the attention chart.
             on_verdict: called with this tab, to send the verdict.
         """
         self.answer = answer
+        self.stored: Given | None = None
         self.widget = qt.QWidget()
         layout = qt.QVBoxLayout(self.widget)
         self.banners = []
         for banner in answer.banners:
             self._banner(layout, banner.kind, f"{banner.title}: {' '.join(banner.messages)}")
-        if warning:
-            self._banner(layout, "input", f"Check the input: {warning}")
+        for doubt in doubts:
+            self._banner(layout, "input", f"Check the input: {doubt}")
         layout.addWidget(plain_label(answer.question))
         self.verdictLine = plain_label(answer.verdict, style="font-weight: bold; font-size: 14px;")
         layout.addWidget(self.verdictLine)
@@ -120,7 +67,7 @@ class AnswerTab:
         layout.addStretch(1)
 
     def _banner(self, layout, kind: str, text: str) -> None:
-        label = plain_label(text, style=_BANNER_STYLES[kind])
+        label = plain_label(text, style=BANNER_STYLES[kind])
         self.banners.append(label)
         layout.addWidget(label)
 
@@ -191,17 +138,27 @@ class AnswerTab:
         self.sent = plain_label()
         form.addWidget(self.sent)
 
-    def chosen(self) -> str:
-        """The verdict that is ticked; empty where none is."""
-        return next((name for name, button in self.choices.items() if button.checked), "")
+    def given(self, reader: str) -> Given:
+        """What the form says now."""
+        verdict = next((name for name, button in self.choices.items() if button.checked), "")
+        ticked = tuple(name for name, button in self.right.items() if button.checked)
+        return Given(reader, verdict, ticked if verdict == "correct" else None, self.comment.text)
 
-    def right_classes(self) -> list:
-        """The classes that are ticked as right."""
-        return [name for name, button in self.right.items() if button.checked]
+    def missing(self, given: Given) -> str:
+        """Why a verdict cannot be sent; empty where it can."""
+        if not given.verdict:
+            return "Choose agree, disagree or correct first."
+        if not given.reader:
+            return "Enter your name above: it is kept with the verdict."
+        if given.verdict == "correct" and self.answer.single and len(given.classes) != 1:
+            return "Choose the one class that is right."
+        if given == self.stored:
+            return "This verdict is stored already."
+        return ""
 
     def say(self, text: str, *, error: bool = False) -> None:
         """A sentence below the verdict."""
-        self.sent.setStyleSheet(_BANNER_STYLES["input"] if error else "")
+        self.sent.setStyleSheet(BANNER_STYLES["input"] if error else "")
         self.sent.setText(text)
 
     def show_given(self, verdicts: list) -> None:
