@@ -23,7 +23,8 @@ from lib.labels import LabelFiles
 from lib.learning_routes import RetrainHead, VerdictScoring
 from lib.log_privacy import PrivateLog, install
 from lib.options import is_remote, read_options
-from lib.request_check import checked_image, checked_model
+from lib.recovery import recover
+from lib.request_check import RequestError, checked_image, checked_model
 from lib.routes import serve
 from lib.series_choice import choice_reason
 from lib.strategies import strategies
@@ -67,7 +68,9 @@ class RadclearApp(MONAILabelApp):
         self.audit = Audit(self.data / "audit.jsonl")
         self.verdicts = VerdictStore(self.data / "verdicts")
         self.versions = HeadVersions(self.data / "models", device=resolve_device(self.options.device))
-        self.trainings = Trainings(self.data / "trainings", self.versions, finished=self._finished)
+        self.trainings = Trainings(
+            self.data / "trainings", self.versions, made=self._made, publish=self._publish_trained
+        )
         self.queue = WorkQueue(waiting=self.options.waiting)
         keep_freed_memory()
         super().__init__(
@@ -80,8 +83,7 @@ class RadclearApp(MONAILabelApp):
         )
         server = sys.modules.get("monailabel.app")
         if server is not None:  # not there in a child process, which runs one task and ends
-            for left in self.trainings.clean():
-                logger.warning("the training of %s was killed; what it left is removed", left)
+            recover(self)
             serve(server.app, self)
             end_with_server()
             self.audit.append("start", version=__version__, models=self._weights())
@@ -236,20 +238,28 @@ class RadclearApp(MONAILabelApp):
                 f"version {version} of {task} has other classes, or was trained on another backbone than the "
                 "one in use; train a new version"
             )
-        self.audit.append(
-            "publish", user=user, task=task, version=version, weights_sha256=head.weights_sha256
-        )
-        self.versions.choose(task, version, head.weights_sha256)
+        line = {"user": user, "task": task, "version": version, "weights_sha256": head.weights_sha256}
+        self.audit.append("publish", **line)
+        try:
+            self.versions.choose(task, version, head.weights_sha256)
+        except OSError as error:
+            self.audit.append("not published", **line)
+            raise RequestError(
+                f"version {version} was not published ({error.strerror}). Free the disk or correct the "
+                "rights of the data folder, then ask again",
+                status=503,
+            ) from error
         for entry in self._infers.values():
             if entry.head.task == task:
                 entry.use(head, version)
         return head
 
-    def _finished(self, training: Training) -> None:
-        report = self.versions.report(training.task, training.id)
+    def _made(self, training: Training) -> None:
+        report = self.versions.report_of_new(training.task, training.id)
         self.audit.append("trained", task=training.task, version=training.id, studies=report["n_studies"])
-        if training.publish:
-            self.publish(training.task, training.id, user="training")
+
+    def _publish_trained(self, training: Training) -> None:
+        self.publish(training.task, training.id, user="training")
 
     def heads(self) -> dict[str, Head]:
         """The heads that answer: question → head."""

@@ -57,8 +57,11 @@ def learning_router(
         checked_model(task, app.heads())
         wanted = checked_params(params, TRAIN_PARAMS)
         publish = str(wanted.get("publish", False)) == "True"
-        training = app.trainings.start(task, build_job(app, task), publish=publish)
-        app.audit.append("train", user=who(user), task=task, version=training.id, publish=publish)
+
+        def announce(version: str) -> None:
+            app.audit.append("train", user=who(user), task=task, version=version, publish=publish)
+
+        training = app.trainings.start(task, build_job(app, task), publish=publish, announce=announce)
         return shown(app, training)
 
     @router.get("/train/")
