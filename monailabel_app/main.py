@@ -18,6 +18,7 @@ from lib.audit import Audit
 from lib.batch import StudyBatch, end_with_server
 from lib.datastore import StudyDatastore
 from lib.dicomweb import DicomWebIndex
+from lib.failures import Failures
 from lib.infers import build_tasks
 from lib.labels import LabelFiles
 from lib.learning_routes import RetrainHead, VerdictScoring
@@ -105,7 +106,8 @@ class RadclearApp(MONAILabelApp):
         self.log_filter = PrivateLog(index.names)
         install(self.log_filter)
         labels = LabelFiles(self.data / "labels")
-        return StudyDatastore(index, volumes, labels, identifiers=options.identifiers)
+        failures = Failures(labels.folder, self.log_filter.clean)
+        return StudyDatastore(index, volumes, labels, failures, identifiers=options.identifiers)
 
     def _index(self) -> StudyIndex:
         options, uploads = self.options, self.data / "uploads"
@@ -189,6 +191,7 @@ class RadclearApp(MONAILabelApp):
         source = store.source(image, series=request.get("series"))
         wanted = {name: request[name] for name in ("series", "user", "client_id") if request.get(name)}
         file, answer = self._infers[model]({**wanted, "source": store.studies.ready(source)})
+        store.failures.clear(source.key, self._infers[model].head.task)
         if reason := choice_reason(store.studies, image, source, asked=bool(request.get("series"))):
             answer["result"]["study"] |= reason
         label = None
