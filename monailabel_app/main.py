@@ -24,6 +24,7 @@ from lib.labels import LabelFiles
 from lib.learning_routes import RetrainHead, VerdictScoring
 from lib.log_privacy import PrivateLog, install
 from lib.options import is_remote, read_options
+from lib.patients import Patients, read_patients
 from lib.recovery import recover
 from lib.request_check import RequestError, checked_image, checked_model
 from lib.routes import serve
@@ -66,6 +67,7 @@ class RadclearApp(MONAILabelApp):
         """
         self.options = read_options(conf)
         self.data = self.options.data_folder(studies)
+        self.patients = read_patients(self.options.patients) if self.options.patients else Patients({})
         self.audit = Audit(self.data / "audit.jsonl")
         self.verdicts = VerdictStore(self.data / "verdicts")
         self.versions = HeadVersions(self.data / "models", device=resolve_device(self.options.device))
@@ -85,6 +87,13 @@ class RadclearApp(MONAILabelApp):
         server = sys.modules.get("monailabel.app")
         if server is not None:  # not there in a child process, which runs one task and ends
             recover(self)
+            if unknown := self.patients.unknown(self.datastore().list_images()):
+                logger.warning(
+                    "%d of %d studies in the table of patients are not in the store; their names have to be "
+                    "those of files, folders or series",
+                    unknown,
+                    len(self.patients),
+                )
             serve(server.app, self)
             end_with_server()
             self.audit.append("start", version=__version__, models=self._weights())

@@ -22,7 +22,10 @@ N_STUDIES = 16
 
 @pytest.fixture(scope="module")
 def learner(tmp_path_factory):
-    """A server over small studies, with readers' classes by study."""
+    """A server over small studies, with readers' classes by study; two are of one patient who is held out."""
+    from lib.patients import hashed
+    from lib.training_rows import split_of
+
     from radclear.phantom import STAGE_CLASSES, make_phantom, write_nifti
 
     folder = tmp_path_factory.mktemp("learner")
@@ -30,7 +33,10 @@ def learner(tmp_path_factory):
     studies.mkdir()
     for number in range(N_STUDIES):
         write_nifti(make_phantom(number, n_slices=24, size=64), studies / f"case-{number}.nii.gz")
-    server = wait_until_up(launch(folder, studies))
+    held_out = next(name for name in "ABCDEFGHIJKLMNOP" if split_of(hashed(name)) == "test")
+    patients = folder / "patients.csv"
+    patients.write_text(f"study,patient\ncase-0.nii.gz,{held_out}\ncase-1.nii.gz,{held_out}\n")
+    server = wait_until_up(launch(folder, studies, "patients", str(patients)))
     keys = sorted(server.request("GET", "/datastore/?output=all").json()["objects"])
     server.folder = folder
     server.stages = {key: STAGE_CLASSES[n % 4] for n, key in enumerate(keys)}
@@ -142,7 +148,7 @@ def test_a_head_learns_is_published_and_the_old_one_stays_selectable(learner):
     report = listed["versions"][1]["report"]
     assert report["n_judged"] == N_STUDIES == sum(report["n_studies"].values())
     held = report["held_out"]
-    assert held["n_studies"] == report["n_studies"]["test"] == held["n_patients"]
+    assert held["n_studies"] == report["n_studies"]["test"] == held["n_patients"] + 1
     assert set(held["auroc"]) == {"new", "current", "difference"}
 
     back = learner.request("POST", f"/radclear/models/{TASK}/bundled").json()
@@ -181,7 +187,7 @@ def test_a_killed_training_leaves_the_head_that_answers(learner):
 
 
 def test_a_killed_server_loses_no_verdict_and_no_head(learner):
-    """Killed while verdicts are half stored and a training runs: what was acknowledged is there."""
+    """Killed where verdicts are half stored and a training runs: what was acknowledged is there."""
     before = model(learner)
     learner.request("POST", f"/train/{TASK}", json={"publish": True})
     child = child_of(learner)
