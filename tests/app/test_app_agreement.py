@@ -1,4 +1,4 @@
-"""Active learning by the folds' attention: a real ensemble on a real server, against arithmetic of our own."""
+"""Active learning by the folds' attention: a real ensemble on a real server, against other arithmetic."""
 
 from __future__ import annotations
 
@@ -42,16 +42,15 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(folder):
-    server = wait_until_up(
-        launch(folder, folder / "studies", "tasks", TASK, "bundles", str(folder / "bundles"))
-    )
+    options = ("tasks", TASK, "precision", "float32", "bundles", str(folder / "bundles"))
+    server = wait_until_up(launch(folder, folder / "studies", *options))
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="module")
 def agreements(folder):
-    """Study → agreement, from the folds' own weights files: softmax of w · tanh(V relu(U x)) over the slices."""
+    """Study → agreement, from the folds' own weights files: softmax of w · tanh(V relu(U x)) over slices."""
     import torch
 
     from radclear.bundle import load_backbone_bundle
