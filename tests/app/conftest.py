@@ -14,3 +14,4 @@ from browser import chrome, tab  # noqa: E402, F401
 from realm import realm  # noqa: E402, F401
 from slicer_environment import slicer_python  # noqa: E402, F401
 from slicer_server import slicer_server  # noqa: E402, F401
+from web_server import answered, web_server  # noqa: E402, F401
