@@ -25,15 +25,16 @@ from lib.learning_routes import RetrainHead, VerdictScoring
 from lib.log_privacy import PrivateLog, install
 from lib.options import is_remote, read_options
 from lib.patients import Patients, read_patients
+from lib.publishing import announce_trained, publish
 from lib.recovery import recover
-from lib.request_check import RequestError, checked_image, checked_model
+from lib.request_check import checked_image, checked_model
 from lib.routes import serve
 from lib.series_choice import choice_reason
 from lib.strategies import strategies
 from lib.studies import StudyIndex, UploadLimits
-from lib.trainings import Training, Trainings
+from lib.trainings import Trainings
 from lib.verdicts import VerdictStore
-from lib.versions import BUNDLED, HeadVersions, VersionError
+from lib.versions import HeadVersions
 from lib.volumes import VolumeFiles
 from lib.work_queue import WorkQueue
 from monailabel.config import settings
@@ -72,7 +73,10 @@ class RadclearApp(MONAILabelApp):
         self.verdicts = VerdictStore(self.data / "verdicts")
         self.versions = HeadVersions(self.data / "models", device=resolve_device(self.options.device))
         self.trainings = Trainings(
-            self.data / "trainings", self.versions, made=self._made, publish=self._publish_trained
+            self.data / "trainings",
+            self.versions,
+            made=lambda training: announce_trained(self, training),
+            publish=lambda training: publish(self, training.task, training.id, user="training"),
         )
         self.queue = WorkQueue(waiting=self.options.waiting)
         keep_freed_memory()
@@ -231,47 +235,6 @@ class RadclearApp(MONAILabelApp):
     def models(self) -> dict[str, InferTask]:
         """The entries that can be asked: name → task."""
         return self._infers
-
-    def publish(self, task: str, version: str, *, user: str) -> Head:
-        """Let a version of a head answer from now on; requests on their way end with the one before.
-
-        Args:
-            task: the question.
-            version: `bundled`, or a trained one.
-            user: for the audit.
-
-        Raises:
-            VersionError: the version does not load, or does not fit the bundled head.
-        """
-        bundled = self.bundled[task]
-        head = bundled if version == BUNDLED else self.versions.load(task, version)
-        if (head.classes, head.backbone.weights_sha256) != (bundled.classes, bundled.backbone.weights_sha256):
-            raise VersionError(
-                f"version {version} of {task} has other classes, or was trained on another backbone than the "
-                "one in use; train a new version"
-            )
-        line = {"user": user, "task": task, "version": version, "weights_sha256": head.weights_sha256}
-        self.audit.append("publish", **line)
-        try:
-            self.versions.choose(task, version, head.weights_sha256)
-        except OSError as error:
-            self.audit.append("not published", **line)
-            raise RequestError(
-                f"version {version} was not published ({error.strerror}). Free the disk or correct the "
-                "rights of the data folder, then ask again",
-                status=503,
-            ) from error
-        for entry in self._infers.values():
-            if entry.head.task == task:
-                entry.use(head, version)
-        return head
-
-    def _made(self, training: Training) -> None:
-        report = self.versions.report_of_new(training.task, training.id)
-        self.audit.append("trained", task=training.task, version=training.id, studies=report["n_studies"])
-
-    def _publish_trained(self, training: Training) -> None:
-        self.publish(training.task, training.id, user="training")
 
     def heads(self) -> dict[str, Head]:
         """The heads that answer: question → head."""
