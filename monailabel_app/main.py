@@ -18,19 +18,23 @@ from lib.audit import Audit
 from lib.batch import StudyBatch, end_with_server
 from lib.datastore import StudyDatastore
 from lib.dicomweb import DicomWebIndex
+from lib.failures import Failures
 from lib.infers import build_tasks
 from lib.labels import LabelFiles
 from lib.learning_routes import RetrainHead, VerdictScoring
 from lib.log_privacy import PrivateLog, install
 from lib.options import is_remote, read_options
+from lib.patients import Patients, read_patients
+from lib.publishing import announce_trained, publish
+from lib.recovery import recover
 from lib.request_check import checked_image, checked_model
 from lib.routes import serve
 from lib.series_choice import choice_reason
 from lib.strategies import strategies
 from lib.studies import StudyIndex, UploadLimits
-from lib.trainings import Training, Trainings
+from lib.trainings import Trainings
 from lib.verdicts import VerdictStore
-from lib.versions import BUNDLED, HeadVersions, VersionError
+from lib.versions import HeadVersions
 from lib.volumes import VolumeFiles
 from lib.work_queue import WorkQueue
 from monailabel.config import settings
@@ -64,10 +68,16 @@ class RadclearApp(MONAILabelApp):
         """
         self.options = read_options(conf)
         self.data = self.options.data_folder(studies)
+        self.patients = read_patients(self.options.patients) if self.options.patients else Patients({})
         self.audit = Audit(self.data / "audit.jsonl")
         self.verdicts = VerdictStore(self.data / "verdicts")
         self.versions = HeadVersions(self.data / "models", device=resolve_device(self.options.device))
-        self.trainings = Trainings(self.data / "trainings", self.versions, finished=self._finished)
+        self.trainings = Trainings(
+            self.data / "trainings",
+            self.versions,
+            made=lambda training: announce_trained(self, training),
+            publish=lambda training: publish(self, training.task, training.id, user="training"),
+        )
         self.queue = WorkQueue(waiting=self.options.waiting)
         keep_freed_memory()
         super().__init__(
@@ -80,8 +90,14 @@ class RadclearApp(MONAILabelApp):
         )
         server = sys.modules.get("monailabel.app")
         if server is not None:  # not there in a child process, which runs one task and ends
-            for left in self.trainings.clean():
-                logger.warning("the training of %s was killed; what it left is removed", left)
+            recover(self)
+            if unknown := self.patients.unknown(self.datastore().list_images()):
+                logger.warning(
+                    "%d of %d studies in the table of patients are not in the store; their names have to be "
+                    "those of files, folders or series",
+                    unknown,
+                    len(self.patients),
+                )
             serve(server.app, self)
             end_with_server()
             self.audit.append("start", version=__version__, models=self._weights())
@@ -103,7 +119,8 @@ class RadclearApp(MONAILabelApp):
         self.log_filter = PrivateLog(index.names)
         install(self.log_filter)
         labels = LabelFiles(self.data / "labels")
-        return StudyDatastore(index, volumes, labels, identifiers=options.identifiers)
+        failures = Failures(labels.folder, self.log_filter.clean)
+        return StudyDatastore(index, volumes, labels, failures, identifiers=options.identifiers)
 
     def _index(self) -> StudyIndex:
         options, uploads = self.options, self.data / "uploads"
@@ -187,6 +204,7 @@ class RadclearApp(MONAILabelApp):
         source = store.source(image, series=request.get("series"))
         wanted = {name: request[name] for name in ("series", "user", "client_id") if request.get(name)}
         file, answer = self._infers[model]({**wanted, "source": store.studies.ready(source)})
+        store.failures.clear(source.key, self._infers[model].head.task)
         if reason := choice_reason(store.studies, image, source, asked=bool(request.get("series"))):
             answer["result"]["study"] |= reason
         label = None
@@ -217,39 +235,6 @@ class RadclearApp(MONAILabelApp):
     def models(self) -> dict[str, InferTask]:
         """The entries that can be asked: name → task."""
         return self._infers
-
-    def publish(self, task: str, version: str, *, user: str) -> Head:
-        """Let a version of a head answer from now on; requests on their way end with the one before.
-
-        Args:
-            task: the question.
-            version: `bundled`, or a trained one.
-            user: for the audit.
-
-        Raises:
-            VersionError: the version does not load, or does not fit the bundled head.
-        """
-        bundled = self.bundled[task]
-        head = bundled if version == BUNDLED else self.versions.load(task, version)
-        if (head.classes, head.backbone.weights_sha256) != (bundled.classes, bundled.backbone.weights_sha256):
-            raise VersionError(
-                f"version {version} of {task} has other classes, or was trained on another backbone than the "
-                "one in use; train a new version"
-            )
-        self.audit.append(
-            "publish", user=user, task=task, version=version, weights_sha256=head.weights_sha256
-        )
-        self.versions.choose(task, version, head.weights_sha256)
-        for entry in self._infers.values():
-            if entry.head.task == task:
-                entry.use(head, version)
-        return head
-
-    def _finished(self, training: Training) -> None:
-        report = self.versions.report(training.task, training.id)
-        self.audit.append("trained", task=training.task, version=training.id, studies=report["n_studies"])
-        if training.publish:
-            self.publish(training.task, training.id, user="training")
 
     def heads(self) -> dict[str, Head]:
         """The heads that answer: question → head."""

@@ -4,6 +4,9 @@ It says who asked when, about which series (its hash), which model answered (wei
 holds no name, path or UID. `prev` is the sha256 of the line before, so that a line that was changed or taken
 away is found by `verify_audit`; whoever can write the file can also write it anew, so copy it elsewhere where
 that matters.
+
+A line is written before what it is about is done, so nothing is done without one. Where the server was
+killed, or the disk failed, between the two, there is a line about something that did not come to be.
 """
 
 from __future__ import annotations
@@ -11,13 +14,17 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import threading
+from collections.abc import Collection
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from radclear.errors import RadclearError
+
+logger = logging.getLogger(__name__)
 
 FIRST = "0" * 64
 _LONGEST_LINE = 64 * 1024
@@ -60,8 +67,10 @@ class Audit:
                     line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
                     if len(line) > _LONGEST_LINE:
                         raise AuditError(f"an audit line of {len(line)} bytes is longer than {_LONGEST_LINE}")
-                    # Half a line of a process that was killed stays as it is, as a line.
-                    content = line if whole else b"\n" + line
+                    content = line
+                    if not whole:  # of a process that was killed, or for want of disk; it stays, as a line
+                        logger.warning("the audit's last line is not whole; it stays, and the next follows")
+                        content = b"\n" + line
                     if os.write(handle, content) != len(content):
                         raise AuditError("the audit was not written in one piece: is the disk full?")
                     os.fsync(handle)
@@ -132,6 +141,29 @@ def last_answers(path: str | Path, *, task: str, weights_sha256: str) -> dict[st
         asked = record.get("entry", "").removesuffix("_findings").removesuffix("_overlay")
         if (asked, record.get("weights_sha256")) == (task, weights_sha256):
             found[record.get("study")] = record
+    return found
+
+
+def announced_verdicts(path: str | Path, names: Collection[str]) -> set[str]:
+    """Those of some verdicts' file names that the audit has a line for, and not taken back.
+
+    Args:
+        path: the audit.
+        names: as its lines have them in `stored`.
+    """
+    found: set[str] = set()
+    if not Path(path).is_file():
+        return found
+    with open(path, "rb") as file:
+        for line in file:
+            if b'"verdict' not in line:
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # half a line
+            if record.get("stored") in names and record["event"] in ("verdict", "verdict not stored"):
+                (found.add if record["event"] == "verdict" else found.discard)(record["stored"])
     return found
 
 

@@ -11,6 +11,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 from monailabel.utils.async_tasks.task import AsyncTask
 
+from lib.infers import question
 from radclear.errors import RadclearError
 
 logger = logging.getLogger(__name__)
@@ -41,11 +42,11 @@ class StudyBatch(BatchInferTask):
             try:
                 infer({**asked, "image": image}, datastore)
                 outcomes[image] = {"tag": model}
-            except RadclearError as error:
-                outcomes[image] = {"failed": str(error)}
             except Exception as error:  # whatever is wrong with one study, the others go on
-                outcomes[image] = {"failed": f"{type(error).__name__}: {error}"}
-                logger.debug("%s", image, exc_info=True)
+                foreseen = isinstance(error, RadclearError)
+                outcomes[image] = {"failed": str(error) if foreseen else f"{type(error).__name__}: {error}"}
+                datastore.failures.record(image, question(model), error)
+                logger.debug("%s", image, exc_info=not foreseen)
             state = outcomes[image].get("failed", "stored")
             logger.info("%s: %d of %d done, %s: %s", model, number, len(selected), image, state)
         failed = sum("failed" in outcome for outcome in outcomes.values())

@@ -6,6 +6,7 @@ from typing import Any
 
 from monailabel.interfaces.datastore import Datastore
 
+from lib.failures import Failures
 from lib.labels import LabelFiles
 from lib.studies import StudyIndex
 from lib.volumes import VolumeFiles
@@ -21,18 +22,26 @@ class StudyDatastore(Datastore):
     """Studies to read, volumes for viewers, stored results."""
 
     def __init__(
-        self, studies: StudyIndex, volumes: VolumeFiles, labels: LabelFiles, *, identifiers: bool = False
+        self,
+        studies: StudyIndex,
+        volumes: VolumeFiles,
+        labels: LabelFiles,
+        failures: Failures,
+        *,
+        identifiers: bool = False,
     ) -> None:
         """
         Args:
             studies: the index.
             volumes: gives files to viewers.
             labels: stored results.
+            failures: why others are not there.
             identifiers: tell clients the studies' names.
         """
         self.studies = studies
         self.volumes = volumes
         self.labels = labels
+        self.failures = failures
         self.identifiers = identifiers
 
     def source(self, image_id: str, *, series: str | None = None) -> StudySource:

@@ -150,6 +150,11 @@ ENTRIES = (
 )
 
 
+def question(entry: str) -> str:
+    """The question that an entry answers."""
+    return entry.removesuffix("_findings").removesuffix("_overlay")
+
+
 def build_tasks(
     heads: Sequence[Head], answers: StudyAnswers, audit: Audit, *, identifiers: bool
 ) -> dict[str, InferTask]:

@@ -10,6 +10,7 @@ from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.train import TrainTask
 
+from lib.publishing import publish
 from lib.request_check import RequestError, checked_model, checked_params
 from lib.scoring import score
 from lib.training_job import build_job
@@ -57,8 +58,11 @@ def learning_router(
         checked_model(task, app.heads())
         wanted = checked_params(params, TRAIN_PARAMS)
         publish = str(wanted.get("publish", False)) == "True"
-        training = app.trainings.start(task, build_job(app, task), publish=publish)
-        app.audit.append("train", user=who(user), task=task, version=training.id, publish=publish)
+
+        def announce(version: str) -> None:
+            app.audit.append("train", user=who(user), task=task, version=version, publish=publish)
+
+        training = app.trainings.start(task, build_job(app, task), publish=publish, announce=announce)
         return shown(app, training)
 
     @router.get("/train/")
@@ -90,9 +94,9 @@ def learning_router(
         return {"task": task, "in_use": current, "versions": listed}
 
     @router.post("/radclear/models/{task}/{version}")
-    def publish(task: str, version: str, user: User = admin) -> dict[str, Any]:
+    def choose(task: str, version: str, user: User = admin) -> dict[str, Any]:
         checked_model(task, app.heads())
-        head = app.publish(task, version, user=who(user))
+        head = publish(app, task, version, user=who(user))
         return {"task": task, "in_use": version, "weights_sha256": head.weights_sha256}
 
     @router.post("/scoring/{task}")

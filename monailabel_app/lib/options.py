@@ -92,6 +92,7 @@ class Options:
         ohif: serve OHIF and the archive's images to readers, where the studies come from a DICOMweb server.
         identifiers: show study names and UIDs to clients; the log and the audit never have them.
         base_labels, base_embeddings: label table and embeddings that heads are trained from beside verdicts.
+        patients: table of studies and patients, for files that do not tell whose they are.
     """
 
     tasks: tuple[str, ...] = _option(_tasks, tuple(TASKS))
@@ -116,6 +117,7 @@ class Options:
     identifiers: bool = _option(_switch, False)
     base_labels: str | None = _option(str, None)
     base_embeddings: str | None = _option(str, None)
+    patients: str | None = _option(str, None)
 
     @property
     def memory_cap_bytes(self) -> int:

@@ -106,10 +106,21 @@ class PageData:
         return {**row, "name": source.name} if self._app.options.identifiers else row
 
     def _state(self, key: str, *, answered: bool) -> dict[str, str]:
-        progress = self._questions.progress(key)
-        if progress is not None:
-            return {"state": progress.state, "reason": sentence(progress.reason)}
-        return {"state": "answered" if answered else "not asked", "reason": ""}
+        if state := self._questions.state(key):
+            return {"state": state, "reason": "", "failed": ""}
+        failures = self._app.datastore().failures.of_study(key, self.tasks)
+        if not failures:
+            return {"state": "answered" if answered else "not asked", "reason": "", "failed": ""}
+        titles: dict[str, list[str]] = {}
+        for failure in failures:
+            titles.setdefault(failure.reason, []).append(task_title(failure.task))
+        reasons = [
+            sentence(reason if len(names) == len(self.tasks) else f"{', '.join(names)}: {reason}")
+            for reason, names in titles.items()
+        ]
+        last = max(failure.time for failure in failures)
+        failed = last.replace("T", " ").replace("+00:00", " UTC")
+        return {"state": "failed", "reason": " ".join(reasons), "failed": failed}
 
     def study(self, source: StudySource) -> dict[str, Any]:
         """One study with all that is known about it."""

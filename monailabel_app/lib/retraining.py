@@ -38,8 +38,8 @@ def run_job(job_file: str) -> int:
 
     Args:
         job_file: JSON with `task`, `bundle`, `current`, `backbone`, `output`, `embeddings`, `studies` (`key`,
-            `path`, `fingerprint`, `series_hash`, `label`), `excluded`, `base_labels`, `base_embeddings`,
-            `device`, `precision`, `batch_size`, `policy` and `settings`.
+            `path`, `fingerprint`, `series_hash`, `patient`, `label`), `excluded`, `base_labels`,
+            `base_embeddings`, `device`, `precision`, `batch_size`, `policy` and `settings`.
     """
     path = Path(job_file)
     job = json.loads(path.read_text(encoding="utf-8"))
@@ -127,7 +127,7 @@ def _embedded(
         if study["series_hash"] not in (None, series):
             excluded[study["key"]] = "the verdict is about another series than the one that is read"
             continue
-        patient = patient_of(Path(study["path"]), study["key"])
+        patient = study["patient"] or patient_of(Path(study["path"]), study["key"])
         found.append({**study, "series_hash": series, "patient": patient})
     return found
 

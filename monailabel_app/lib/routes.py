@@ -158,9 +158,11 @@ def build_router(app: Any) -> APIRouter:
         name = pathlib.PurePath(file.filename or "").name
         suffix = next((s for s in UPLOAD_SUFFIXES if name.lower().endswith(s)), pathlib.PurePath(name).suffix)
         key = app.datastore().studies.add(
-            checked_image(image or name.removesuffix(suffix)), suffix, file.file
+            checked_image(image or name.removesuffix(suffix)),
+            suffix,
+            file.file,
+            announce=lambda key: app.audit.append("upload", user=who(user), study=key),
         )
-        app.audit.append("upload", user=who(user), study=key)
         return {"image": key}
 
     @router.get("/datastore/image/info")
@@ -200,14 +202,16 @@ def build_router(app: Any) -> APIRouter:
         checked_model(model, app.models())
         if run_sync or images not in BATCH_IMAGES:
             raise RequestError(f"images has to be one of {', '.join(BATCH_IMAGES)}; run_sync is not served")
+        if AsyncTask.status("batch_infer", False, True)[0] is not None:
+            raise RequestError("a batch is running; wait for its end, or stop it", status=429)
         request = {"model": model, "images": images, "user": who(user), "gpus": "all"}
         request |= {name: wanted[name] for name in ("max_batch_size", "client_id") if name in wanted}
-        task, detail = AsyncTask.run("batch_infer", request=request)
-        if task is None:
-            raise RequestError(f"a batch is running: {detail.strip('+ ')}", status=429)
         app.audit.append(
             "batch", user=who(user), client=wanted.get("client_id", ""), entry=model, images=images
         )
+        task, detail = AsyncTask.run("batch_infer", request=request)
+        if task is None:
+            raise RequestError(f"a batch is running: {detail.strip('+ ')}", status=429)
         return shown(app, task)
 
     @router.delete("/batch/infer")

@@ -44,7 +44,8 @@ def score(app: Any, head: Head) -> dict[str, Any]:
         elif answer is None:
             excluded[study] = "these weights were not asked about it"
         else:
-            rows.append((study, patient_of(source.path, study), answer["answer"], label))
+            patient = app.patients.of(study) or patient_of(source.path, study)
+            rows.append((study, patient, answer["answer"], label))
     result: dict[str, Any] = {
         "task": head.task,
         "weights_sha256": head.weights_sha256,

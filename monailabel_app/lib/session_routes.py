@@ -47,8 +47,12 @@ def session_router(app: Any, *, reader: Any, annotator: Any, who: Callable[[User
         content = f"session-{digest.hexdigest()}"
         key = study_key(content)
         if key not in app.datastore().list_images():  # the same volume again is the same study
-            app.datastore().studies.add(content, suffix, files.file)
-            app.audit.append("upload", user=who(user), study=key)
+            app.datastore().studies.add(
+                content,
+                suffix,
+                files.file,
+                announce=lambda key: app.audit.append("upload", user=who(user), study=key),
+            )
         return {"session_id": key}
 
     @router.get("/session/{session_id}")

@@ -180,7 +180,12 @@ class StudyIndex:
         return found
 
     def add(
-        self, name: str, suffix: str, stream: BinaryIO, *, check: Callable[[Path], object] | None = None
+        self,
+        name: str,
+        suffix: str,
+        stream: BinaryIO,
+        *,
+        announce: Callable[[str], None] = lambda key: None,
     ) -> str:
         """Take an uploaded image in, after reading it once as a study.
 
@@ -188,7 +193,7 @@ class StudyIndex:
             name: what the client calls it; only its hash is kept.
             suffix: one of `UPLOAD_SUFFIXES`.
             stream: its bytes.
-            check: reads the file, and raises where it is no study; `radclear.ct.read_study` when omitted.
+            announce: called with the id before it is taken in; where it raises, it is not.
 
         Returns:
             The id.
@@ -213,9 +218,10 @@ class StudyIndex:
                 )
             self._receive(stream, half)
             try:
-                (check or self._read)(half)
+                self._read(half)
             except RadclearError as error:
                 raise UploadError(f"this is no study that can be read: {error}", status=422) from error
+            announce(key)
             os.replace(half, self.uploads / f"{key}{suffix}")
             self.rescan()
             return key

@@ -40,6 +40,7 @@ def build_job(app: Any, task: str) -> dict[str, Any]:
                 "path": str(source.path),
                 "fingerprint": source.fingerprint,
                 "series_hash": next(iter(series), None),
+                "patient": app.patients.of(key),
                 "label": list(label),
             }
         )

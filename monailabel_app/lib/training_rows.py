@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lib.patients import hashed
 from radclear.cohort import EmbeddingStore
 from radclear.ct import study_key
 from radclear.errors import RadclearError
@@ -57,11 +58,6 @@ class LabelColumns:
         if self.column:
             return {self.column: self.classes[label[0]]}
         return {column: str(int(name in label)) for name, column in self.classes.items()}
-
-
-def hashed(patient: str) -> str:
-    """A patient's name or number as `patient-` and 16 hexadecimal digits."""
-    return "patient-" + hashlib.sha256(patient.encode()).hexdigest()[:16]
 
 
 def patient_of(path: Path, key: str) -> str:

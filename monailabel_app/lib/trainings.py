@@ -20,6 +20,7 @@ from typing import Any
 
 from lib.request_check import RequestError
 from lib.versions import HeadVersions
+from radclear.errors import RadclearError
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Training:
         started, ended: seconds since 1970.
         publish: whether the new version answers when it is whole.
         folder: with the job and what the child printed.
+        trouble: why a version that was trained does not count, or does not answer.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Training:
     status: str = "RUNNING"
     started: float = field(default_factory=time.time)
     ended: float | None = None
+    trouble: str = ""
     process: subprocess.Popen | None = None
 
     def lines(self) -> list[str]:
@@ -59,24 +62,33 @@ class Training:
             return []
         text = file.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
         lines = (_PREFIX.sub("", line).strip() for line in text.splitlines())
-        return [line for line in lines if line and not line.startswith(_SETTINGS_DUMP)][-SHOWN_LINES:]
+        shown = [line for line in lines if line and not line.startswith(_SETTINGS_DUMP)][-SHOWN_LINES:]
+        return [*shown, self.trouble] if self.trouble else shown
 
 
 class Trainings:
     """Starts, stops and finishes trainings."""
 
     def __init__(
-        self, folder: str | Path, versions: HeadVersions, *, finished: Callable[[Training], None]
+        self,
+        folder: str | Path,
+        versions: HeadVersions,
+        *,
+        made: Callable[[Training], None],
+        publish: Callable[[Training], None],
     ) -> None:
         """
         Args:
             folder: for jobs; what a killed server left there is removed.
             versions: that trainings add to.
-            finished: called in a thread with every training that ended, its version kept where it is whole.
+            made: called with a training whose version is whole, before that counts; where it raises, it does
+                not count and is removed.
+            publish: called to let a version answer that counts, where that was asked for.
         """
         self.folder = Path(folder)
         self.versions = versions
-        self.finished = finished
+        self._made = made
+        self._publish = publish
         self.last: Training | None = None
         self._lock = threading.Lock()
 
@@ -91,13 +103,16 @@ class Trainings:
         """The training that is going on."""
         return self.last if self.last is not None and self.last.status == "RUNNING" else None
 
-    def start(self, task: str, job: Mapping[str, Any], *, publish: bool) -> Training:
+    def start(
+        self, task: str, job: Mapping[str, Any], *, publish: bool, announce: Callable[[str], None]
+    ) -> Training:
         """Start a training.
 
         Args:
             task: the question.
             job: for `lib.retraining`, without `output` and `settings`.
             publish: see `Training`.
+            announce: called with the version's name before anything is done; where it raises, nothing is.
 
         Raises:
             RequestError: 429; one is running.
@@ -110,6 +125,7 @@ class Trainings:
                     status=429,
                 )
             version, output = self.versions.start(task)
+            announce(version)
             training = Training(version, task, publish, self.folder / f"{task}-{version}")
             training.folder.mkdir()
             file = training.folder / "job.json"
@@ -141,8 +157,10 @@ class Trainings:
 
     def _keep(self, training: Training) -> bool:
         try:
+            self._made(training)
             self.versions.keep(training.task, training.id)
-        except OSError:
+        except (OSError, RadclearError) as error:
+            training.trouble = f"the version does not count and was removed: {error}"
             logger.exception("version %s of %s could not be kept", training.id, training.task)
             return False
         return True
@@ -158,9 +176,10 @@ class Trainings:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         training.ended = time.time()
         try:
-            if whole:
-                self.finished(training)
-        except Exception:  # the version is there; that it could not be published is said, not lost
+            if whole and training.publish:
+                self._publish(training)
+        except Exception as error:  # the version is there; that it does not answer is said, not lost
+            training.trouble = f"the version is there, but does not answer: {error}"
             logger.exception("version %s of %s is there, but was not published", training.id, training.task)
             training.status = "ERROR"
         if training.status == "RUNNING":

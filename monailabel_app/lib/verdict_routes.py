@@ -13,6 +13,7 @@ from monailabel.endpoints.user.auth import User
 from lib.audit import last_answers
 from lib.request_check import RequestError, checked_image, checked_model
 from lib.verdict_check import Said, checked_verdict
+from lib.verdicts import Verdict, VerdictError
 
 NO_ANSWER = (
     "this model's answer to the study is not known any more, so there is nothing to agree with: ask for it "
@@ -53,27 +54,31 @@ def verdict_router(app: Any, *, reader: Any, annotator: Any, who: Callable[[User
             raise RequestError(OTHER_PIXELS, status=409)
         if answer is not None and answer["backbone_weights_sha256"] != said.backbone_sha256:
             raise RequestError("backbone_sha256 is not that of the model which gave the answer")
-        verdict = app.verdicts.add(
-            key,
-            task=said.task,
-            reader=said.reader,
-            verdict=said.verdict,
-            classes=_right_classes(said, heads[said.task], answer),
-            comment=said.comment,
-            weights_sha256=said.weights_sha256,
-            backbone_sha256=said.backbone_sha256,
-            series_hash=answer and answer["series_hash"],
-            answer=answer and answer["answer"],
-        )
-        app.audit.append(
-            "verdict",
-            user=who(user),
-            study=key,
-            task=said.task,
-            verdict=said.verdict,
-            stored=verdict.id.rpartition("/")[2],
-            weights_sha256=said.weights_sha256,
-        )
+        line = {"user": who(user), "study": key, "task": said.task, "verdict": said.verdict}
+        line["weights_sha256"] = said.weights_sha256
+
+        def announce(verdict: Verdict) -> None:
+            line["stored"] = verdict.id.rpartition("/")[2]
+            app.audit.append("verdict", **line)
+
+        try:
+            verdict = app.verdicts.add(
+                key,
+                announce=announce,
+                task=said.task,
+                reader=said.reader,
+                verdict=said.verdict,
+                classes=_right_classes(said, heads[said.task], answer),
+                comment=said.comment,
+                weights_sha256=said.weights_sha256,
+                backbone_sha256=said.backbone_sha256,
+                series_hash=answer and answer["series_hash"],
+                answer=answer and answer["answer"],
+            )
+        except VerdictError:
+            if "stored" in line:
+                app.audit.append("verdict not stored", **line)
+            raise
         return JSONResponse(verdict.as_dict(), status_code=201)
 
     return router

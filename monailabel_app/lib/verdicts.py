@@ -2,6 +2,9 @@
 
 `<folder>/<study key>/<time>-<random>.json`. A reader who changes their mind adds a verdict; the newest of
 each reader counts, the others stay.
+
+A verdict is written under a hidden name, then announced (the audit gets its line), then given its own name.
+So after a crash a hidden file whose line is there is a verdict, and one without never was: see `recover`.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,6 +23,7 @@ from typing import Any
 from radclear.errors import RadclearError
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,127}")
+_HIDDEN, _ASIDE = ".tmp", ".unfinished"
 
 
 class VerdictError(RadclearError):
@@ -73,11 +79,12 @@ class VerdictStore:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def add(self, study: str, **said: Any) -> Verdict:
+    def add(self, study: str, *, announce: Callable[[Verdict], None], **said: Any) -> Verdict:
         """Store a verdict and wait until it is on the disk.
 
         Args:
             study: key of the study.
+            announce: called when the verdict can be stored and before it is; where it raises, it is not.
             said: the other attributes of `Verdict`, without `id` and `stored`.
 
         Raises:
@@ -94,19 +101,52 @@ class VerdictStore:
             if not folder.is_dir():
                 folder.mkdir(exist_ok=True, mode=0o700)
                 _flush_folder(self.folder)
-            temporary = folder / f".{name}.tmp"
-            with open(temporary, "x", encoding="utf-8") as file:
-                json.dump(asdict(verdict), file, ensure_ascii=False, allow_nan=False)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(temporary, folder / name)
-            _flush_folder(folder)
+            hidden = folder / f".{name}{_HIDDEN}"
+            try:
+                with open(hidden, "x", encoding="utf-8") as file:
+                    json.dump(asdict(verdict), file, ensure_ascii=False, allow_nan=False)
+                    file.flush()
+                    os.fsync(file.fileno())
+                _flush_folder(folder)
+                announce(verdict)
+                os.rename(hidden, folder / name)
+                _flush_folder(folder)
+            except BaseException:
+                for path in (hidden, folder / name):
+                    with suppress(OSError):
+                        path.unlink(missing_ok=True)
+                raise
         except OSError as error:
             raise VerdictError(
                 f"the verdict was not stored ({error.strerror}). Free the disk or correct the rights of the "
                 "folder, then give it again"
             ) from error
         return verdict
+
+    def recover(self, announced: Callable[[Collection[str]], Collection[str]]) -> tuple[list[str], list[str]]:
+        """Finish what a killed process left; call before anything is stored.
+
+        Args:
+            announced: of some file names, those whose verdict was announced.
+
+        Returns:
+            Ids of verdicts that are stored now; and names of files in `.unfinished`, whose verdict nobody was
+            told of as stored.
+        """
+        left = {path.name[1:].removesuffix(_HIDDEN): path for path in self.folder.glob(f"*/.*{_HIDDEN}")}
+        known = announced(set(left)) if left else ()
+        stored, aside = [], []
+        for name, path in sorted(left.items()):
+            study = path.parent
+            if name in known:
+                os.rename(path, study / name)
+                stored.append(f"{study.name}/{name}")
+            else:
+                (self.folder / _ASIDE).mkdir(exist_ok=True, mode=0o700)
+                os.rename(path, self.folder / _ASIDE / f"{study.name}-{name}")
+                aside.append(f"{study.name}-{name}")
+            _flush_folder(study)
+        return stored, aside
 
     def of_study(self, study: str, *, task: str | None = None) -> list[Verdict]:
         """All verdicts on a study, oldest first.
@@ -121,7 +161,7 @@ class VerdictStore:
 
     def studies(self) -> list[str]:
         """Keys of the studies that have verdicts."""
-        return sorted(path.name for path in self.folder.iterdir() if path.is_dir())
+        return sorted(path.name for path in self.folder.glob("[!.]*") if path.is_dir())
 
     def newest(self, task: str) -> dict[str, dict[str, Verdict]]:
         """Study → reader → the reader's newest verdict on a question."""

@@ -86,7 +86,14 @@ class HeadVersions:
 
     def report(self, task: str, version: str) -> dict[str, Any]:
         """What was found when the version was trained; empty where nothing was."""
-        file = self.path(task, version) / REPORT
+        return self._report(self.path(task, version))
+
+    def report_of_new(self, task: str, version: str) -> dict[str, Any]:
+        """The same of a version that does not count yet."""
+        return self._report(self.folder / task / f"{version}{_PARTIAL}")
+
+    def _report(self, folder: Path) -> dict[str, Any]:
+        file = folder / REPORT
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
     def current(self, task: str) -> str:

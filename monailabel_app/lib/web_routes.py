@@ -54,11 +54,10 @@ def web_router(app: Any, *, reader: Any, who: Callable[[User], str]) -> APIRoute
     options = app.options
     no_viewer = why_not(app) if is_remote(app.studies) else NO_VIEWER
 
-    def answer_all(key: str, user: str) -> None:
-        for task in options.tasks:
-            app.infer({"model": task, "image": key, "user": user, "client_id": CLIENT, "save_label": True})
+    def answer(key: str, task: str, user: str) -> None:
+        app.infer({"model": task, "image": key, "user": user, "client_id": CLIENT, "save_label": True})
 
-    questions = Questions(app.queue, answer_all, app.log_filter.clean)
+    questions = Questions(app.queue, answer, options.tasks, app.datastore().failures)
     page = PageData(app, questions)
     pixels = StudyPixels(
         app.datastore().studies.ready,
@@ -89,8 +88,8 @@ def web_router(app: Any, *, reader: Any, who: Callable[[User], str]) -> APIRoute
 
     @router.post("/study/{image}/ask")
     def ask(image: str, user: User = reader) -> JSONResponse:
-        progress = questions.ask(found(image).key, who(user))
-        return JSONResponse({"state": progress.state}, status_code=202)
+        state = questions.ask(found(image).key, who(user))
+        return JSONResponse({"state": state}, status_code=202)
 
     @router.get("/study/{image}/slice/{number}")
     def picture(

@@ -10,10 +10,10 @@ const SIGNS = {
 /** The state of a study of the worklist, with what only this page knows. */
 export function stateOf(study) {
   const here = local(study.id);
-  if (here.failure) return { state: "failed", reason: here.failure };
+  if (here.failure) return { state: "failed", reason: here.failure, failed: "" };
   if (here.place) return { state: "to be asked", reason: "" };
   if (study.state === "answered" && study.verdicts.length) return { state: "verdict given", reason: study.reason };
-  return { state: study.state, reason: study.reason };
+  return { state: study.state, reason: study.reason, failed: study.failed };
 }
 
 /** Whether the server is still to answer. */
@@ -22,8 +22,9 @@ export function isOpen(study) {
 }
 
 /** A state as it is shown. */
-export function stateMark({ state, reason }) {
+export function stateMark({ state, reason, failed }) {
   return h("span", { class: "state", "data-state": state },
     h("span", { class: "sign", "aria-hidden": "true" }, SIGNS[state] ?? ""), h("span", {}, state),
-    reason ? h("span", { class: "reason" }, reason) : null);
+    reason ? h("span", { class: "reason" }, reason) : null,
+    failed ? h("span", { class: "when" }, failed) : null);
 }

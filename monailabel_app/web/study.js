@@ -122,7 +122,7 @@ export async function showStudy(session, id, task) {
     if (!content.isConnected) return ["asks", "asked"].forEach((name) => document.removeEventListener(name, update));
     if (event.type === "asked" && event.detail === id) {
       study.state = "waiting";
-      study.reason = "";
+      study.reason = study.failed = "";
       say("Asked. The answers come by themselves.");
       refreshStates();
     }

@@ -171,7 +171,8 @@ function arranged(session) {
 }
 
 function line(study, session) {
-  const { state, reason } = stateOf(study);
+  const now = stateOf(study);
+  const { state } = now;
   const address = `#/study/${encodeURIComponent(study.id)}`;
   const name = study.name ?? study.id;
   const asked = ["not asked", "failed"].includes(state)
@@ -187,5 +188,5 @@ function line(study, session) {
   });
   return h("tr", { role: "row", "data-id": study.id },
     h("th", { scope: "row", role: "rowheader" }, h("a", { href: address }, name)),
-    h("td", { role: "cell", "data-label": "Status" }, stateMark({ state, reason }), asked), cells);
+    h("td", { role: "cell", "data-label": "Status" }, stateMark(now), asked), cells);
 }

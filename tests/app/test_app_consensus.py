@@ -47,7 +47,8 @@ def test_classes_that_may_be_together_need_more_than_half():
 
 
 def test_rows_have_the_columns_of_the_heads_training_table():
-    from lib.training_rows import LabelColumns, hashed, reader_rows, split_of
+    from lib.patients import hashed
+    from lib.training_rows import LabelColumns, reader_rows, split_of
 
     lung = LabelColumns.of_bundle(ROOT / "bundles" / "lung_disease_classification")
     staging = LabelColumns.of_bundle(ROOT / "bundles" / "staging_classification")
@@ -64,7 +65,8 @@ def test_rows_have_the_columns_of_the_heads_training_table():
 
 def test_the_base_table_keeps_its_splits_and_loses_what_readers_judged(tmp_path):
     import torch
-    from lib.training_rows import LabelColumns, TrainingError, base_rows, hashed
+    from lib.patients import hashed
+    from lib.training_rows import LabelColumns, TrainingError, base_rows
 
     from radclear.cohort import EmbeddingStore
     from radclear.ct import study_key
@@ -91,7 +93,8 @@ def test_the_base_table_keeps_its_splits_and_loses_what_readers_judged(tmp_path)
 
 
 def test_patients_of_dicom_are_told_by_their_id(tmp_path):
-    from lib.training_rows import hashed, patient_of
+    from lib.patients import hashed
+    from lib.training_rows import patient_of
 
     from radclear.phantom import make_phantom, write_dicom, write_nifti
 

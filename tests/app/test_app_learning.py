@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
-import threading
 import time
 from pathlib import Path
 
 import pytest
 from app_server import launch, needs_monailabel, wait_until_up
+from lib.audit import verify_audit
+from verdict_stream import N_READERS, VerdictStream
 
 pytestmark = needs_monailabel
 TASK = "staging"
@@ -19,7 +22,10 @@ N_STUDIES = 16
 
 @pytest.fixture(scope="module")
 def learner(tmp_path_factory):
-    """A server over small studies, with readers' classes by study."""
+    """A server over small studies, with readers' classes by study; two are of one patient who is held out."""
+    from lib.patients import hashed
+    from lib.training_rows import split_of
+
     from radclear.phantom import STAGE_CLASSES, make_phantom, write_nifti
 
     folder = tmp_path_factory.mktemp("learner")
@@ -27,7 +33,10 @@ def learner(tmp_path_factory):
     studies.mkdir()
     for number in range(N_STUDIES):
         write_nifti(make_phantom(number, n_slices=24, size=64), studies / f"case-{number}.nii.gz")
-    server = wait_until_up(launch(folder, studies))
+    held_out = next(name for name in "ABCDEFGHIJKLMNOP" if split_of(hashed(name)) == "test")
+    patients = folder / "patients.csv"
+    patients.write_text(f"study,patient\ncase-0.nii.gz,{held_out}\ncase-1.nii.gz,{held_out}\n")
+    server = wait_until_up(launch(folder, studies, "patients", str(patients)))
     keys = sorted(server.request("GET", "/datastore/?output=all").json()["objects"])
     server.folder = folder
     server.stages = {key: STAGE_CLASSES[n % 4] for n, key in enumerate(keys)}
@@ -139,7 +148,7 @@ def test_a_head_learns_is_published_and_the_old_one_stays_selectable(learner):
     report = listed["versions"][1]["report"]
     assert report["n_judged"] == N_STUDIES == sum(report["n_studies"].values())
     held = report["held_out"]
-    assert held["n_studies"] == report["n_studies"]["test"] == held["n_patients"]
+    assert held["n_studies"] == report["n_studies"]["test"] == held["n_patients"] + 1
     assert set(held["auroc"]) == {"new", "current", "difference"}
 
     back = learner.request("POST", f"/radclear/models/{TASK}/bundled").json()
@@ -178,32 +187,16 @@ def test_a_killed_training_leaves_the_head_that_answers(learner):
 
 
 def test_a_killed_server_loses_no_verdict_and_no_head(learner):
-    """Acknowledged verdicts are there; the training dies with the server, its remains are cleaned."""
+    """Killed where verdicts are half stored and a training runs: what was acknowledged is there."""
     before = model(learner)
     learner.request("POST", f"/train/{TASK}", json={"publish": True})
     child = child_of(learner)
-    acknowledged: list[str] = []
-    keys = list(learner.stages)
-
-    def write(reader):
-        import requests
-
-        for number in range(1000):
-            try:
-                reply = judge(learner, keys[number % len(keys)], reader=reader)
-            except (requests.RequestException, KeyError, ValueError):
-                return
-            if reply.status_code == 201:
-                acknowledged.append(reply.json()["id"])
-
-    writers = [threading.Thread(target=write, args=(f"reader {n}",)) for n in range(4)]
-    for writer in writers:
-        writer.start()
-    while len(acknowledged) < 12:
-        time.sleep(0.05)
-    learner.kill()
-    for writer in writers:
-        writer.join()
+    said = {"task": TASK, "verdict": "correct", "weights_sha256": before["weights_sha256"]}
+    said["backbone_sha256"] = before["backbone_weights_sha256"]
+    stages = learner.stages.items()
+    stream = VerdictStream(learner, [{**said, "image": key, "classes": [stage]} for key, stage in stages])
+    half = stream.kill_in_the_middle(at_least=60)
+    assert stream.unanswered == N_READERS and stream.refused == []
     end = time.monotonic() + 60
     while _is_alive(child):
         assert time.monotonic() < end, "the training outlived its server"
@@ -212,12 +205,30 @@ def test_a_killed_server_loses_no_verdict_and_no_head(learner):
     again = wait_until_up(launch(learner.folder, learner.studies))
     try:
         found = set()
-        for key in keys:
+        for key in learner.stages:
             reply = again.request("GET", "/radclear/verdicts", params={"image": key}).json()
             found |= {verdict["id"] for verdict in reply["verdicts"]}
-        assert set(acknowledged) <= found
+        assert set(stream.acknowledged) <= found
+        audit = again.data / "audit.jsonl"
+        assert {name.rpartition("/")[2] for name in found} == audited(audit)
+        assert len(verify_audit(audit)[1]) <= 1
+        assert not list((again.data / "verdicts").glob("*/.*.tmp"))
+        aside = [path.name for path in (again.data / "verdicts" / ".unfinished").glob("*")]
+        stored = [name for name in found if f".{name.rpartition('/')[2]}.tmp" in half]
+        assert len(aside) + len(stored) == len(half)
+        assert all(name in again.printed for name in (*aside, *stored)), "each is named"
         assert model(again) == before
         assert not list((again.data / "models").glob("*/*.partial"))
         assert not list((again.data / "trainings").iterdir())
     finally:
         again.stop()
+
+
+def audited(path):
+    """Files of the verdicts that the audit has a line for."""
+    found = set()
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(ValueError):  # half a line
+            record = json.loads(line)
+            found |= {record["stored"]} if record["event"] == "verdict" else set()
+    return found

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
-from app_server import needs_monailabel
+from app_server import ROOT, needs_monailabel
 
 SHA = "a" * 64
+PATHS = (str(ROOT / "monailabel_app"), str(ROOT))
 TASKS = {"staging": ("I", "II", "III", "IV"), "lung_disease": ("nodule", "effusion")}
 BODY = {
     "image": "study-1",
@@ -21,7 +26,7 @@ BODY = {
 }
 
 
-def stored(store, reader="Ada", **changes):
+def stored(store, reader="Ada", announce=lambda verdict: None, **changes):
     said = {
         "task": "staging",
         "reader": reader,
@@ -31,7 +36,7 @@ def stored(store, reader="Ada", **changes):
         "weights_sha256": SHA,
         "backbone_sha256": SHA,
     }
-    return store.add("study-1", **{**said, **changes})
+    return store.add("study-1", announce=announce, **{**said, **changes})
 
 
 def test_every_verdict_is_kept_and_the_newest_of_each_reader_counts(tmp_path):
@@ -73,6 +78,62 @@ def test_half_a_file_of_a_killed_writer_is_not_a_verdict_and_a_damaged_one_is_na
     (tmp_path / verdict.id).write_text("{")
     with pytest.raises(VerdictError, match="is damaged; restore it"):
         store.of_study("study-1")
+
+
+def test_a_verdict_that_cannot_be_announced_is_not_stored(tmp_path):
+    from lib.audit import Audit, AuditError
+    from lib.verdicts import VerdictStore
+
+    store, full = VerdictStore(tmp_path), Audit("/dev/full")
+    with pytest.raises(AuditError, match="No space left on device"):
+        stored(store, announce=lambda verdict: full.append("verdict", stored=verdict.id))
+    assert store.of_study("study-1") == [] and not list((tmp_path / "study-1").iterdir())
+
+
+KILLED = """
+import os, signal, sys
+from lib.audit import Audit
+from lib.verdicts import VerdictStore
+audit = Audit(sys.argv[2])
+def announce(verdict):
+    if sys.argv[3] == "after the line":
+        audit.append("verdict", stored=verdict.id.rpartition("/")[2])
+    os.kill(os.getpid(), signal.SIGKILL)
+VerdictStore(sys.argv[1]).add(
+    "study-1", announce=announce, task="staging", reader="Ada", verdict="correct", classes=("II",),
+    comment="", weights_sha256="a", backbone_sha256="a")
+"""
+
+
+@pytest.mark.parametrize("moment", ["before the line", "after the line"])
+def test_a_process_killed_at_the_audit_leaves_a_verdict_where_there_is_a_line(tmp_path, moment):
+    """The line decides: with it the verdict is stored at the next start, without it the file is set aside."""
+    from lib.audit import Audit, announced_verdicts
+    from lib.verdicts import VerdictStore
+
+    audit = Audit(tmp_path / "audit.jsonl")
+    audit.append("start")
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "verdicts"), str(audit.path), moment]
+    process = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(PATHS)}, check=False)
+    assert process.returncode == -signal.SIGKILL
+    store = VerdictStore(tmp_path / "verdicts")
+    assert store.of_study("study-1") == []
+    stored_now, aside = store.recover(lambda names: announced_verdicts(audit.path, names))
+    found = [verdict.id for verdict in store.of_study("study-1")]
+    assert found == stored_now and len(stored_now) == (moment == "after the line") != len(aside)
+    assert [file.name for file in (tmp_path / "verdicts").glob(".unfinished/*")] == aside
+    assert store.recover(lambda names: names) == ([], []) and store.studies() == ["study-1"]
+
+
+def test_a_verdict_that_was_taken_back_is_not_stored_later(tmp_path):
+    from lib.audit import Audit, announced_verdicts
+
+    audit = Audit(tmp_path / "audit.jsonl")
+    for event, name in (("verdict", "a"), ("verdict", "b"), ("verdict not stored", "a")):
+        audit.append(event, stored=name)
+    with open(audit.path, "a") as file:
+        file.write('{"event": "verdict", "stored": "c"')
+    assert announced_verdicts(audit.path, {"a", "b", "c"}) == {"b"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,164 @@
+"""The worklist of the results page in a real Chromium: asked, found, kept up to date, and what is wrong."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from app_server import START_S, TRACES, needs_monailabel, write_long_study
+from browser import accessibility_faults, needs_chromium
+from web_server import BROKEN, DICOM, LONG, NIFTI, TASKS, start_web_server
+
+from radclear.results.wording import verdict
+
+pytestmark = [needs_monailabel, needs_chromium]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, small_studies):
+    """A server of its own: at first nothing is answered."""
+    server = start_web_server(tmp_path_factory.mktemp("worklist"), small_studies)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def worklist(served, tab):
+    tab.goto(f"{served.url}/radclear/")
+    tab.locator("tr[data-id]").first.wait_for()
+    return tab
+
+
+def row(page, key):
+    return page.locator(f"tr[data-id={key}]")
+
+
+def state(page, key, name):
+    return row(page, key).locator(f"[data-state='{name}']")
+
+
+def test_studies_are_asked_about_from_the_worklist(served, worklist):
+    """First in this module: nothing is answered yet. Two fit in the line at a time, so the page waits."""
+    assert worklist.locator("tr[data-id]").count() == 4
+    assert worklist.locator("[data-state='not asked']").count() == 4
+    worklist.get_by_role("button", name="Ask for all shown (4)").click()
+    busy = worklist.get_by_role("group", name="The server is busy")
+    busy.wait_for()
+    assert "try again in some seconds" in busy.inner_text() and "Trying again in" in busy.inner_text()
+    assert accessibility_faults(worklist) == []
+    state(worklist, BROKEN, "failed").wait_for()
+    reason = row(worklist, BROKEN).locator(".reason").inner_text()
+    assert reason.endswith(".") and "CT" in reason
+    assert row(worklist, BROKEN).locator(".when").inner_text().endswith(" UTC")
+    for key in (DICOM, NIFTI, LONG):
+        state(worklist, key, "answered").wait_for()
+    assert busy.is_hidden()
+    for key in (DICOM, NIFTI):
+        shown = row(worklist, key).inner_text()
+        for task in TASKS:
+            (entry,) = served.infer(task, key).json()["result"]["tasks"]
+            assert verdict(entry) in shown
+    text = worklist.content() + served.request("GET", "/radclear/worklist").text
+    assert not [trace for trace in TRACES if trace in text]
+
+
+def test_the_worklist_is_filtered_sorted_and_read_with_keys(worklist):
+    worklist.keyboard.press("/")
+    worklist.keyboard.type(BROKEN[:12])
+    assert [r.get_attribute("data-id") for r in worklist.locator("tr[data-id]").all()] == [BROKEN]
+    worklist.keyboard.press("Escape")
+    assert worklist.locator("tr[data-id]").count() == 4
+    head = worklist.get_by_role("button", name="Study", exact=True)
+    head.click()
+    ids = [r.get_attribute("data-id") for r in worklist.locator("tr[data-id]").all()]
+    assert ids == sorted(ids, reverse=True)
+    assert worklist.locator("th[data-column=id]").get_attribute("aria-sort") == "descending"
+    worklist.keyboard.press("j")
+    worklist.keyboard.press("j")
+    worklist.keyboard.press("k")
+    worklist.keyboard.press("Enter")
+    worklist.get_by_role("heading", name=ids[0], level=1).wait_for()
+    worklist.keyboard.press("n")
+    worklist.get_by_role("heading", name=ids[1], level=1).wait_for()
+    worklist.keyboard.press("Escape")
+    row(worklist, ids[1]).locator("a:focus").wait_for()
+
+
+def test_a_study_is_found_by_its_name_without_the_page_knowing_names(worklist):
+    worklist.locator("#filter").fill("ROE_RICHARD.nii.gz")
+    worklist.keyboard.press("Enter")
+    worklist.get_by_role("heading", name=NIFTI, level=1).wait_for()
+    worklist.keyboard.press("Escape")
+    worklist.locator("#filter").fill("nobody")
+    worklist.keyboard.press("Enter")
+    worklist.get_by_text("No study has this id, name or UID.").wait_for()
+
+
+def test_nothing_moves_for_those_who_want_no_motion(chrome, served):
+    for wish, moves in (("no-preference", "breathe"), ("reduce", "none")):
+        page = chrome.new_page(reduced_motion=wish)
+        page.goto(f"{served.url}/radclear/")
+        page.locator("tr[data-id]").first.wait_for()
+        script = """() => {
+          document.querySelector('.state').dataset.state = 'running';
+          return getComputedStyle(document.querySelector('.state .sign')).animationName;
+        }"""
+        assert page.evaluate(script) == moves
+        page.close()
+
+
+def test_a_server_that_is_gone_is_said_in_words(served, worklist):
+    worklist.route("**/radclear/worklist", lambda route: route.abort())
+    worklist.reload()
+    worklist.get_by_text("The server does not answer.").wait_for()
+    worklist.unroute("**/radclear/worklist")
+    worklist.locator("tr[data-id]").first.wait_for()  # it asks again by itself
+    worklist.goto(f"{served.url}/radclear/#/study/study-0000000000000000")
+    worklist.get_by_role("heading", name="The study cannot be shown").wait_for()
+    said = worklist.inner_text("main")
+    assert "No study has this id" in said and "null" not in said and "undefined" not in said
+    assert accessibility_faults(worklist) == []
+
+
+def test_answers_of_other_weights_or_about_other_images_are_called_so(served, tab):
+    """As after an update of the server, and after somebody changed the study's files."""
+    files = [served.data / "labels" / task / f"{NIFTI}.info.json" for task in TASKS]
+    before = [file.read_text(encoding="utf-8") for file in files]
+    for file, text in zip(files, before, strict=True):
+        info = json.loads(text)
+        info["params"]["result"]["tasks"][0]["model"]["weights_sha256"] = "0" * 64
+        info["params"]["result"]["study"]["series_hash"] = "0" * 64
+        file.write_text(json.dumps(info), encoding="utf-8")
+    try:
+        tab.goto(f"{served.url}/radclear/")
+        row(tab, NIFTI).get_by_text("older weights").nth(2).wait_for()
+        row(tab, NIFTI).locator("a").click()
+        tab.get_by_text("Given by older weights").wait_for()
+        tab.get_by_text("The slice cannot be shown. The study's files were changed").wait_for()
+        tab.get_by_text("The curve is shown without the overview.").wait_for()
+        assert accessibility_faults(tab) == []
+    finally:
+        for file, text in zip(files, before, strict=True):
+            file.write_text(text, encoding="utf-8")
+
+
+def test_what_a_batch_stored_is_shown_without_asking(served, tab, tmp_path):
+    """One question about one study more; nobody asks for it on the page."""
+    scan = write_long_study(tmp_path / "x.nii", n_slices=8, seed=5)
+    with open(scan, "rb") as stream:
+        sent = served.request("PUT", "/datastore/image?image=later", files={"file": ("x.nii", stream)})
+    key = sent.json()["image"]
+    started = served.request("POST", "/batch/infer/lung_disease?images=unlabeled")
+    assert started.status_code == 200
+    end = time.monotonic() + START_S
+    while served.request("GET", "/batch/infer").json()["status"] in ("SUBMITTED", "RUNNING"):
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    tab.goto(f"{served.url}/radclear/")
+    state(tab, key, "answered").wait_for()
+    assert row(tab, key).locator("td", has_text="–").count() == 2
+    row(tab, key).locator("a").click()
+    tab.locator(".frame img[src^=blob]").wait_for()
+    assert "Tumor location, Staging: there is no answer" in tab.inner_text(".banners")
+    assert tab.get_by_role("button", name="Ask for answers").is_visible()
