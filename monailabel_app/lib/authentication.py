@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import jwt
+from fastapi import HTTPException, Request
+from monailabel.config import settings
 from monailabel.endpoints.user import auth
 
 ALGORITHMS = [
@@ -29,3 +31,15 @@ def decode(token: str, key: str, options: dict[str, Any]) -> dict[str, Any]:
 def install() -> None:
     """Let MONAI Label decode with `decode`."""
     auth.jwt = SimpleNamespace(decode=decode)
+
+
+async def may_read(request: Request) -> bool:
+    """Whether a request comes with what a reader needs: a valid token with the role, or no authentication."""
+    if not settings.MONAI_LABEL_AUTH_ENABLE:
+        return True
+    try:
+        user = await auth.get_current_user(await auth.oauth2_scheme(request))
+        await auth.RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER)(user)
+    except HTTPException:
+        return False
+    return True
