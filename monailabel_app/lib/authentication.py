@@ -11,7 +11,8 @@ from typing import Any
 
 import jwt
 import requests
-from fastapi import HTTPException
+from fastapi import HTTPException, Request
+from monailabel.config import settings
 from monailabel.endpoints import login
 from monailabel.endpoints.user import auth
 
@@ -45,3 +46,15 @@ def install() -> None:
     """Let MONAI Label decode with `decode`, and ask for tokens with `post`."""
     auth.jwt = SimpleNamespace(decode=decode)
     login.requests = SimpleNamespace(post=post)
+
+
+async def may_read(request: Request) -> bool:
+    """Whether a request comes with what a reader needs: a valid token with the role, or no authentication."""
+    if not settings.MONAI_LABEL_AUTH_ENABLE:
+        return True
+    try:
+        user = await auth.get_current_user(await auth.oauth2_scheme(request))
+        await auth.RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER)(user)
+    except HTTPException:
+        return False
+    return True

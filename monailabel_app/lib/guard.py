@@ -106,7 +106,7 @@ class Guard:
                 403,
                 "this server answers its own machine only. To open it, name it: --conf hosts ct.example.org",
             )
-        host = _host_name(headers.get(b"host", ""))
+        host = host_name(headers.get(b"host", ""))
         if host not in self.hosts:
             raise _Refused(
                 403,
@@ -178,7 +178,7 @@ def _is_this_machine(client) -> bool:
     )
 
 
-def _host_name(host: str) -> str:
+def host_name(host: str) -> str:
     """The name in a Host header, without port and brackets, in lower case."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()

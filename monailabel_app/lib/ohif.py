@@ -15,11 +15,15 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
+from lib.authentication import may_read
 from lib.options import is_remote
 from lib.request_check import RequestError
 
 BUILD = pathlib.Path(monailabel.__file__).parent / "endpoints" / "static" / "ohif"
 SETTINGS = pathlib.Path(__file__).resolve().parents[1] / "ohif" / "app-config.js"
+#: In place of the settings where nobody is signed in: the viewer is not started, and the page of results asks
+#: who reads. Stock OHIF would say that its data source fails, or load for ever.
+SIGN_IN = SETTINGS.with_name("sign-in.js")
 #: Nothing from elsewhere: the build names a font and a service worker of other servers and works without.
 #: Its page holds two inline scripts, and its decoders are WebAssembly started from blobs.
 POLICY = (
@@ -56,7 +60,8 @@ def ohif_router(app: Any) -> APIRouter:
         if refusal:
             raise RequestError(refusal, status=404)
         if path == "app-config.js":
-            return _with_headers(FileResponse(SETTINGS, media_type="text/javascript"), _ASK)
+            settings = SETTINGS if await may_read(request) else SIGN_IN
+            return _with_headers(FileResponse(settings, media_type="text/javascript"), _ASK)
         # The viewer's own addresses, such as /ohif/viewer, are all its one page.
         name = path if "." in path.rpartition("/")[2] else "index.html"
         try:

@@ -20,10 +20,11 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from starlette.middleware.cors import CORSMiddleware
 
 from lib import authentication
+from lib.browser_sessions import BrowserSessions, SessionCookie, sessions_router
 from lib.dicomweb_proxy import proxy_router
 from lib.guard import Guard
 from lib.learning_routes import learning_router
-from lib.ohif import ohif_router
+from lib.ohif import ohif_router, why_not
 from lib.request_check import (
     BATCH_IMAGES,
     BATCH_PARAMS,
@@ -63,7 +64,8 @@ def serve(server: FastAPI, app: Any) -> None:
         app: the `RadclearApp`.
     """
     authentication.install()
-    server.router.routes[:] = build_router(app).routes
+    sessions = BrowserSessions()
+    server.router.routes[:] = build_router(app, sessions).routes
     server.openapi_schema = None
     server.add_exception_handler(RadclearError, error_response(app))
     server.add_exception_handler(RequestValidationError, invalid_response)
@@ -71,7 +73,7 @@ def serve(server: FastAPI, app: Any) -> None:
     if not origins:
         server.user_middleware[:] = [m for m in server.user_middleware if m.cls is not CORSMiddleware]
     server.middleware_stack = Guard(
-        server.build_middleware_stack(),
+        SessionCookie(server.build_middleware_stack(), sessions),
         hosts=app.options.hosts,
         origins=origins,
         upload_bytes=app.options.upload_mib * 2**20 + _MULTIPART_FRAME,
@@ -83,7 +85,7 @@ def who(user: User) -> str:
     return user.username if settings.MONAI_LABEL_AUTH_ENABLE else "anonymous"
 
 
-def build_router(app: Any) -> APIRouter:
+def build_router(app: Any, sessions: BrowserSessions) -> APIRouter:
     """All routes of the app. Those with `def` run in threads, and `infer` in the app's queue."""
     router = APIRouter()
     roles = {"reader": user_role, "annotator": annotator_role}
@@ -92,6 +94,7 @@ def build_router(app: Any) -> APIRouter:
     router.include_router(series_router(app, reader=user_role))
     if settings.MONAI_LABEL_AUTH_ENABLE:
         router.include_router(login.router)  # MONAI Label's own: a token for a name and a password
+        router.include_router(sessions_router(sessions, reader=user_role, no_viewer=why_not(app)))
     router.include_router(web_router(app, reader=user_role, who=who))
     router.include_router(verdict_router(app, **roles, who=who))
     router.include_router(session_router(app, **roles, who=who))

@@ -1,4 +1,5 @@
-// Questions to the server. The token lives in this module's memory only and is gone when the page is closed.
+// Questions to the server. The token lives in this module's memory only and is gone when the page is closed; for OHIF,
+// which sends no token, the server gives the browser a cookie that no script can read.
 
 const KEPT_PICTURES = 96;
 const PATIENCE = 8; // times a picture is asked for again while the server is busy
@@ -22,6 +23,22 @@ export class ServerError extends Error {
 
 export function setToken(value) {
   token = value;
+}
+
+/** Whether this page has a token, rather than a proxy before the server. */
+export function hasToken() {
+  return token !== "";
+}
+
+/** Let OHIF in, in this browser, for as long as the token is valid. */
+export async function openViewers() {
+  await answer("/radclear/session", { method: "POST" });
+}
+
+/** Forget the token, here and behind the cookie. */
+export async function signOut() {
+  await answer("/radclear/session", { method: "DELETE" });
+  token = "";
 }
 
 /** Ask the server; gives JSON. */

@@ -1,6 +1,6 @@
 // The page: which view is shown, and what happens when the server wants to know who reads.
 
-import { request } from "./api.js";
+import { hasToken, openViewers, request, signOut } from "./api.js";
 import { h, say, showView } from "./dom.js";
 import { listen, use } from "./keys.js";
 import { showSignIn } from "./signin.js";
@@ -24,7 +24,11 @@ async function start() {
   }
   document.getElementById("use").textContent = session.intended_use;
   document.getElementById("reader").textContent = session.reader ? `Reader: ${session.reader}` : "";
+  document.getElementById("sign-out").hidden = !hasToken();
+  let trouble = "";
+  if (hasToken() && session.viewer) await openViewers().catch((error) => { trouble = error.message; });
   route();
+  if (trouble) say(trouble);
 }
 
 function route() {
@@ -32,20 +36,36 @@ function route() {
   say("");
   const [, view, id, task] = location.hash.split("/").map(decodeURIComponent);
   use(view === "study" ? "study" : "worklist");
-  if (view === "study" && id) showStudy(session, id, task);
+  if (view === "viewer" && hasToken() && id?.startsWith("/ohif/")) location.replace(id); // it sent the reader here
+  else if (view === "study" && id) showStudy(session, id, task);
   else showWorklist(session);
 }
 
 document.addEventListener("signin", ({ detail: hadToken }) => {
+  askWhoReads(hadToken ? "The server does not accept this sign-in, or no longer. Sign in again." : "");
+});
+document.getElementById("sign-out").addEventListener("click", async () => {
+  try {
+    await signOut();
+    document.getElementById("reader").textContent = "";
+    askWhoReads("You are signed out. Close the windows of OHIF, too: what they show stays there.");
+  } catch (error) {
+    say(error.message);
+  }
+});
+
+function askWhoReads(message) {
   if (signingIn) return;
   signingIn = true;
   session = null;
   use("");
-  showSignIn(hadToken ? "The server does not accept this sign-in, or no longer. Sign in again." : "", () => {
+  document.getElementById("sign-out").hidden = true;
+  showSignIn(message, () => {
     signingIn = false;
     start();
   });
-});
+}
+
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address says which view is shown, and stays
   document.getElementById("main").focus();

@@ -20,7 +20,8 @@ export function showSignIn(message, done) {
     h("button", {}, "Use the token"));
   showView("Sign in", h("h1", {}, "Sign in"), error,
     h("p", {}, "This server wants to know who reads. What you enter stays in the memory of this page and is gone when "
-      + "it is closed or loaded anew. Behind a proxy that signs you in, this form does not appear."),
+      + "it is closed or loaded anew; OHIF stays open in this browser until you sign out, close the browser, or your "
+      + "sign-in’s time is over. Behind a proxy that signs you in, this form does not appear."),
     h("div", { class: "signin" }, withPassword, withToken));
 
   async function byPassword(event) {

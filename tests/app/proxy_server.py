@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import shutil
 import socket
@@ -22,6 +23,7 @@ needs_nginx = pytest.mark.skipif(
     reason="nginx or openssl is not installed (as root: tests/app/install_viewers.sh)",
 )
 _MAIN = """daemon off;
+{user}
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
 events {{}}
@@ -73,12 +75,13 @@ class Proxy:
         self.process.wait(timeout=20)
 
 
-def start_proxy(folder: Path, server_port: int) -> Proxy:
+def start_proxy(folder: Path, server_port: int, *, signin: str = "") -> Proxy:
     """Start nginx with the site as it is shipped; only ports and places are others.
 
     Args:
         folder: for certificate, configuration and logs.
         server_port: of the server behind.
+        signin: what the site's sign-in file holds; empty: the site has none, as shipped.
     """
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     subprocess.run(
@@ -96,11 +99,14 @@ def start_proxy(folder: Path, server_port: int) -> Proxy:
         (r"(ssl_certificate_key +)\S+;", rf"\1{key};"),
         (r"/var/log/nginx", str(folder)),
         (r"http://127.0.0.1:8000", f"http://127.0.0.1:{server_port}"),
+        (r"#include \S+;", f"include {folder}/signin.conf;"),
     ):
         site, count = re.subn(pattern, other, site)
         assert count, f"deploy/nginx.conf has no {pattern}"
     (folder / "site.conf").write_text(site, encoding="utf-8")
-    (folder / "nginx.conf").write_text(_MAIN.format(folder=folder), encoding="utf-8")
+    (folder / "signin.conf").write_text(signin, encoding="utf-8")
+    user = "user root;" if os.geteuid() == 0 else ""  # pytest's folders are for whoever runs it
+    (folder / "nginx.conf").write_text(_MAIN.format(folder=folder, user=user), encoding="utf-8")
     command = [NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")]
     checked = subprocess.run([*command, "-t"], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shlex
 import shutil
@@ -9,7 +10,6 @@ import ssl
 import subprocess
 import time
 from http.client import HTTPConnection
-from pathlib import Path
 
 import pytest
 from app_server import ROOT, launch, needs_monailabel, wait_until_up
@@ -91,6 +91,32 @@ def test_bodies_are_bounded_by_nginx_and_by_the_server(proxy):
     assert status == 413 and b"larger" in body
 
 
+@needs_nginx
+def test_passwords_in_nginx_as_the_guide_has_them(tmp_path, served):
+    """Before a server without authentication: it knows no names."""
+    (lines,) = re.findall(r"^```nginx\n(auth_basic .*?)```", GUIDE, re.MULTILINE | re.DOTALL)
+    hashed = subprocess.run(["openssl", "passwd", "-apr1", "a word"], capture_output=True, text=True)
+    (tmp_path / "htpasswd").write_text(f"dr.reader:{hashed.stdout}")
+    lines, count = re.subn(r"/etc/nginx/radclear\.htpasswd", str(tmp_path / "htpasswd"), lines)
+    assert count == 1
+    proxy = start_proxy(tmp_path, served.port, signin=lines)
+    try:
+        for headers in ({}, basic("dr.reader", "wrong"), basic("nobody", "a word")):
+            assert proxy.ask("GET", "/info/", **headers)[0] == 401
+            assert proxy.ask("GET", "/radclear/", **headers)[0] == 401
+        known = basic("dr.reader", "a word")
+        assert proxy.ask("GET", "/info/", **known)[0] == 200
+        assert proxy.ask("GET", "/radclear/", **known)[0] == 200
+        foreign = {**known, "origin": "https://other.example.org"}  # browsers send passwords along
+        assert proxy.ask("POST", "/infer/staging?image=x", body=b"params={}", **foreign)[0] == 403
+    finally:
+        proxy.stop()
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path):
     program = "/opt/radclear/.venv/bin/python"
@@ -161,12 +187,6 @@ def test_a_backup_of_the_running_server_is_restored(served, tmp_path):
         again.stop()
 
 
-def test_files_that_the_guide_names_are_there():
-    assert {
-        "deploy/radclear.service",
-        "deploy/radclear.env",
-        "deploy/nginx.conf",
-        "deploy/Containerfile",
-    } <= {str(Path("deploy") / name) for name in re.findall(r"deploy/([\w.]+)", GUIDE)}
-    for name in re.findall(r"deploy/([A-Za-z]+(?:\.\w+)?)", GUIDE):
-        assert (ROOT / "deploy" / name).is_file(), name
+def test_the_guide_names_the_files_of_the_folder_and_no_others():
+    named = set(re.findall(r"deploy/([A-Za-z-]+(?:\.\w+)?)", GUIDE))
+    assert named == {file.name for file in (ROOT / "deploy").iterdir()}
