@@ -11,18 +11,23 @@ from radclear.aggregation.losses import (
     to_probabilities,
 )
 from radclear.aggregation.mil import (
-    AGGREGATORS,
     AggregationError,
     AttentionMIL,
     GatedAttentionMIL,
     MeanPoolMIL,
     MILAggregator,
-    build_aggregator,
 )
+from radclear.aggregation.multi_branch import MultiBranchMIL
 from radclear.aggregation.ordinal import CumulativeLogits, class_probabilities, cumulative_logits
+from radclear.aggregation.registry import AGGREGATORS, build_aggregator
 from radclear.aggregation.slices import key_slices, slice_attention
 from radclear.aggregation.study_classifier import StudyClassifier
-from radclear.aggregation.supervised_attention import SupervisedAttentionLoss, WithAttention, attention_term
+from radclear.aggregation.supervised_attention import (
+    SupervisedAttentionLoss,
+    WithAttention,
+    attention_term,
+    evidence_term,
+)
 
 __all__ = [
     "AGGREGATORS",
@@ -34,6 +39,7 @@ __all__ = [
     "GatedAttentionMIL",
     "MILAggregator",
     "MeanPoolMIL",
+    "MultiBranchMIL",
     "MulticlassLoss",
     "MultilabelLoss",
     "StudyClassifier",
@@ -45,6 +51,7 @@ __all__ = [
     "check_kind",
     "class_probabilities",
     "cumulative_logits",
+    "evidence_term",
     "join_members",
     "key_slices",
     "slice_attention",

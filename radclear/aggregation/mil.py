@@ -5,8 +5,6 @@ Legend: B studies, n instances of the longest bag, d embedding dimension, h hidd
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -21,6 +19,15 @@ class AggregationError(RadclearError, ValueError):
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
     """Half precision becomes float32; float32 and float64 stay."""
     return x.float() if x.dtype == torch.bfloat16 or x.dtype == torch.float16 else x
+
+
+def last_layers(width: int, n_classes: int, kind: str) -> list[nn.Module]:
+    """From a study's vector to its logits: a linear layer, and that of ordered classes where they are."""
+    if kind == "ordinal":
+        return [nn.Linear(width, 1), CumulativeLogits(n_classes)]
+    if kind in ("multilabel", "multiclass"):
+        return [nn.Linear(width, n_classes)]
+    raise AggregationError(f"kind is {kind!r}; expected multilabel, multiclass or ordinal")
 
 
 class MILAggregator(nn.Module):
@@ -58,12 +65,7 @@ class MILAggregator(nn.Module):
             nn.Dropout(dropout),
             nn.SiLU(),
         )
-        if kind == "ordinal":
-            self.head.extend([nn.Linear(hidden_dim, 1), CumulativeLogits(n_classes)])
-        elif kind in ("multilabel", "multiclass"):
-            self.head.append(nn.Linear(hidden_dim, n_classes))
-        else:
-            raise AggregationError(f"kind is {kind!r}; expected multilabel, multiclass or ordinal")
+        self.head.extend(last_layers(hidden_dim, n_classes, kind))
         self.attention = torch.zeros(0, 0)
 
     def score(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -90,6 +92,14 @@ class MILAggregator(nn.Module):
         self, feats: torch.Tensor, mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, n, h) hidden instances and (B, n) attention with its gradient; otherwise as `forward`."""
+        hidden = self.instance(self.checked(feats, mask))
+        scores = at_least_float32(self.score(hidden))
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        return hidden, torch.softmax(scores, dim=1)
+
+    def checked(self, feats: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """The embeddings with zeros where padded; wrong shapes and empty bags are refused, see `forward`."""
         if feats.dim() != 3 or feats.shape[2] != self.embedding_dim:
             raise AggregationError(
                 f"feats have shape {list(feats.shape)}; expected (studies, instances, {self.embedding_dim}): "
@@ -106,11 +116,7 @@ class MILAggregator(nn.Module):
             if not bool(mask.any(dim=1).all()):
                 raise AggregationError("a bag is fully masked: leave studies without slices out of the batch")
             feats = feats.masked_fill(~mask.unsqueeze(2), 0.0)
-        hidden = self.instance(feats)
-        scores = at_least_float32(self.score(hidden))
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
-        return hidden, torch.softmax(scores, dim=1)
+        return feats
 
     def classify(self, hidden: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
         """Hidden instances and attention, as `attend` returns them, to (B, C) logits."""
@@ -165,13 +171,3 @@ class MeanPoolMIL(MILAggregator):
 
     def score(self, hidden: torch.Tensor) -> torch.Tensor:
         return torch.zeros(hidden.shape[:2], dtype=hidden.dtype, device=hidden.device)
-
-
-AGGREGATORS = {"attention": AttentionMIL, "gated": GatedAttentionMIL, "mean_pool": MeanPoolMIL}
-
-
-def build_aggregator(name: str, embedding_dim: int, n_classes: int, **options: Any) -> MILAggregator:
-    """An aggregator by its short name, one of `AGGREGATORS`; options as in `MILAggregator`."""
-    if name not in AGGREGATORS:
-        raise AggregationError(f"aggregator is {name!r}; expected one of {', '.join(AGGREGATORS)}")
-    return AGGREGATORS[name](embedding_dim, n_classes, **options)

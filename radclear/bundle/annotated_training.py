@@ -10,12 +10,27 @@ from typing import Any
 from torch import nn
 
 from radclear.aggregation import MILAggregator, SupervisedAttentionLoss, WithAttention
-from radclear.bundle.boxes import read_boxes
+from radclear.bundle.boxes import read_boxes, read_finding_boxes
 
 
-def annotated_slices(boxes: str | Path | None, *, kinds: Sequence[str] | None) -> dict[str, set[int]] | None:
-    """Study → annotated slices of the kinds that count; None without a box table. Errors as `read_boxes`."""
-    return None if boxes is None else read_boxes(boxes, kinds=kinds)
+def annotated_slices(
+    boxes: str | Path | None, *, kinds: Sequence[str] | None, findings: Sequence[str] = ()
+) -> dict[str, tuple[set[int], ...]] | None:
+    """Study → annotated slices of the kinds that count, for each finding; None without a box table.
+
+    Args:
+        boxes: the table.
+        kinds: which kinds count; all when None.
+        findings: of the branches of the attention; where there are none, all boxes are of one.
+
+    Raises:
+        BundleError: see `radclear.bundle.boxes`.
+    """
+    if boxes is None:
+        return None
+    if findings:
+        return read_finding_boxes(boxes, findings=findings, kinds=kinds)
+    return {study: (slices,) for study, slices in read_boxes(boxes, kinds=kinds).items()}
 
 
 def training_network(aggregator: MILAggregator, boxes: str | Path | None) -> nn.Module:
@@ -28,9 +43,11 @@ def training_loss(loss: nn.Module, boxes: str | Path | None, *, weight: float) -
     return loss if boxes is None else SupervisedAttentionLoss(loss, weight=weight)
 
 
-def annotation_record(boxes: str | Path | None, *, weight: float) -> dict[str, Any]:
+def annotation_record(
+    boxes: str | Path | None, *, weight: float, findings: Sequence[str] = ()
+) -> dict[str, Any]:
     """What a training's record says of the boxes; nothing where there were none."""
     if boxes is None:
         return {}
     sha256 = hashlib.sha256(Path(boxes).read_bytes()).hexdigest()
-    return {"boxes_sha256": sha256, "attention_weight": weight}
+    return {"boxes_sha256": sha256, "attention_weight": weight, "findings": list(findings)}

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from radclear.bundle.location import BundleError
+from radclear.phantom.labels import LESION_KINDS
 
 
 def read_boxes(
@@ -28,6 +29,39 @@ def read_boxes(
     for study, index, _ in _rows(Path(path), kinds=kinds, studies=studies):
         boxes[study].add(index)
     return dict(boxes)
+
+
+def read_finding_boxes(
+    path: str | Path, *, findings: Sequence[str], kinds: Sequence[str] | None = None
+) -> dict[str, tuple[set[int], ...]]:
+    """Study → for each finding the slices annotated with it.
+
+    The finding of a row is the site of a tumor lesion, and the kind of anything else.
+
+    Args:
+        path: CSV with columns `study`, `slice` and `kind`, and `site` where there are tumor lesions.
+        findings: names; rows of other findings do not count.
+        kinds: see `read_boxes`.
+
+    Raises:
+        BundleError: as `read_boxes`, or no row is of any finding.
+    """
+    boxes: dict[str, tuple[set[int], ...]] = {}
+    others = set()
+    for study, index, row in _rows(Path(path), kinds=kinds, studies=None, also=["kind"]):
+        name = row.get("site") if row["kind"] in LESION_KINDS else row["kind"]
+        slices = boxes.setdefault(study, tuple(set() for _ in findings))
+        if name in findings:
+            slices[findings.index(name)].add(index)
+        else:
+            others.add(name)
+    if not any(any(slices) for slices in boxes.values()):
+        found = ", ".join(sorted(map(str, others))) or "no box of the kinds that count"
+        raise BundleError(
+            f"{path}: no box is of a finding of this head (found: {found}; findings: {', '.join(findings)}); "
+            "name those of the table with --findings, or [] to teach one attention for all"
+        )
+    return boxes
 
 
 def read_class_boxes(

@@ -16,6 +16,9 @@ from radclear.bundle.location import BundleError
 from radclear.cohort import EmbeddingStore, LabelTable
 from radclear.results import write_atomically
 
+#: Options that every aggregator has.
+_COMMON = ("embedding_dim", "n_classes", "hidden_dim", "dropout", "kind")
+
 
 class CrossvalError(BundleError):
     """A cross-validation that cannot start, go on or be deployed."""
@@ -27,7 +30,7 @@ class TrainingChoices:
 
     Attributes:
         n_folds, seed: of the folds; fold k trains with seed + k.
-        aggregator: `"attention"`, `"gated"` or `"mean_pool"`.
+        aggregator: one of `radclear.aggregation.AGGREGATORS`.
         kind: `"multiclass"` or `"ordinal"` for a task of ordered classes.
         max_epochs, learning_rate, patience, bags_per_batch, max_instances, balance: keys of `train.json`.
         calibration: `"temperature"` or `"isotonic"`; no fold depends on it.
@@ -83,6 +86,10 @@ class TrainingChoices:
                     f"aggregator is {self.aggregator!r}; expected one of {', '.join(AGGREGATORS)}"
                 )
             name = AGGREGATORS[self.aggregator].__name__
+            if (
+                own["_target_"].rpartition(".")[2] != name
+            ):  # what only one kind of aggregator has does not carry over
+                own = {key: value for key, value in own.items() if key in _COMMON}
             values["aggregator"] = {**own, "_target_": f"radclear.aggregation.{name}"}
         return values
 

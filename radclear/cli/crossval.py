@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="studies of this split take no part; may be repeated; 'none' for no split (default: test)",
     )
-    parser.add_argument("--aggregator", choices=("attention", "gated", "mean_pool"))
+    parser.add_argument("--aggregator", choices=("attention", "gated", "mean_pool", "multi_branch"))
     parser.add_argument(
         "--kind", choices=("multilabel", "multiclass", "ordinal"), help="staging may be ordinal"
     )

@@ -35,7 +35,7 @@ class BagDataset(Dataset):
         sampling: str = "even",
         expected: Mapping[str, Any] | None = None,
         in_memory: bool = False,
-        annotated: Mapping[str, Collection[int]] | None = None,
+        annotated: Mapping[str, Sequence[Collection[int]]] | None = None,
     ) -> None:
         """
         Args:
@@ -49,7 +49,8 @@ class BagDataset(Dataset):
             expected: attributes that the embeddings must have, for example the `weight_sha256` of a head's
                 backbone.
             in_memory: keep the bags after the first access.
-            annotated: study → indices of its annotated slices; items then tell which instances lie on them.
+            annotated: study → for each of K findings the indices of the slices annotated with it; items then
+                tell which instances lie on them.
 
         Raises:
             EmbeddingStoreError: embeddings of different backbones, windows or sizes, or others than expected.
@@ -84,7 +85,7 @@ class BagDataset(Dataset):
         Returns:
             `feats` (n, d) float32, `coords` (n, 3) float32, `label` ((C,) float32 for multilabel, () int64
             for multiclass and ordinal), and the strings `study`, `key`, `patient` and `split`; `annotated`
-            (n,) bool where the data set knows of annotations.
+            (n, K) bool where the data set knows of annotations.
         """
         row = self.studies[index]
         study = self._read(row.key)
@@ -92,8 +93,7 @@ class BagDataset(Dataset):
         coords = study.coords[chosen]
         item = {}
         if self.annotated is not None:
-            slices = torch.tensor(sorted(self.annotated.get(row.study, ())), dtype=coords.dtype)
-            item["annotated"] = torch.isin(coords[:, 0], slices)
+            item["annotated"] = self._annotated(row.study, coords[:, 0])
         return item | {
             "feats": study.feats[chosen],
             "coords": coords,
@@ -103,6 +103,12 @@ class BagDataset(Dataset):
             "patient": row.patient,
             "split": row.split,
         }
+
+    def _annotated(self, study: str, slice_index: torch.Tensor) -> torch.Tensor:
+        n_findings = len(next(iter(self.annotated.values()), ((),)))
+        findings = self.annotated.get(study, ((),) * n_findings)
+        slices = [torch.tensor(sorted(found), dtype=slice_index.dtype) for found in findings]
+        return torch.stack([torch.isin(slice_index, found) for found in slices], dim=1)
 
     def _read(self, key: str) -> EmbeddedStudy:
         if self._kept is None:
@@ -145,7 +151,7 @@ def collate_bags(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         `feats` (B, n, d) float32, zero where padded; `mask` (B, n) bool, True where real; `coords` (B, n, 3),
         -1 where padded; `label` (B, C) or (B,); `study`, `key`, `patient`, `split`: lists of B; `annotated`
-        (B, n) bool where the items have it.
+        (B, n, K) bool where the items have it.
     """
     lengths = torch.tensor([len(item["feats"]) for item in items])
     pad = torch.nn.utils.rnn.pad_sequence
@@ -175,7 +181,7 @@ def prepare_bag_batch(
 
     Returns:
         feats, label, no positional and one keyword argument of the network. Where the batch tells of
-        annotations, the label is a pair: label and `annotated`.
+        annotations, the label is a triple: label, `annotated` and `mask`.
     """
 
     def move(tensor: torch.Tensor) -> torch.Tensor:
@@ -184,5 +190,5 @@ def prepare_bag_batch(
     label = batch.get("label")
     target = None if label is None else move(label)
     if target is not None and "annotated" in batch:
-        target = target, move(batch["annotated"])
+        target = target, move(batch["annotated"]), move(batch["mask"])
     return move(batch["feats"]), target, (), {"mask": move(batch["mask"])}

@@ -5,9 +5,16 @@ import math
 import pytest
 import torch
 
-from radclear.aggregation import AggregationError, AttentionMIL, GatedAttentionMIL, MeanPoolMIL
+from radclear.aggregation import (
+    AggregationError,
+    AttentionMIL,
+    GatedAttentionMIL,
+    MeanPoolMIL,
+    MultiBranchMIL,
+)
 
-AGGREGATORS = (AttentionMIL, GatedAttentionMIL, MeanPoolMIL)
+ONE_ATTENTION = (AttentionMIL, GatedAttentionMIL, MeanPoolMIL)
+AGGREGATORS = (*ONE_ATTENTION, MultiBranchMIL)
 
 
 def make(aggregator, *, d=12, classes=5, hidden=16):
@@ -74,7 +81,7 @@ def test_size_is_that_of_the_publication():
     assert sum(p.numel() for p in AttentionMIL(768, 8).parameters()) == 331_273
 
 
-@pytest.mark.parametrize("aggregator", AGGREGATORS)
+@pytest.mark.parametrize("aggregator", ONE_ATTENTION)
 def test_matches_a_loop_over_instances_in_float64(aggregator):
     model, (feats, mask) = make(aggregator), bags()
     logits, attention = reference(model, feats, mask)

@@ -1,0 +1,91 @@
+"""Several attentions over one bag, one for each finding, and what each of them found.
+
+One softmax over the bag has to share itself among all lesions of a study, and says nothing of which finding
+an instance was looked at for. Here each of K branches has an attention of its own, as one branch per class in
+CLAM (Lu et al. 2021, arXiv 2004.09666), and tells how much evidence of its finding it sees. With annotated
+slices a branch can be taught its finding, see `radclear.aggregation.supervised_attention`; without them the
+branches share the work as the labels make them.
+
+Legend: B studies, n instances, K branches, h hidden dimension, C classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from radclear.aggregation.mil import MILAggregator, at_least_float32, last_layers
+
+RARE_LOGIT = -3.0  # an instance shows a finding seldom: where training starts
+
+
+class MultiBranchMIL(MILAggregator):
+    """K attentions; the study's vector joins what they pooled and their evidence.
+
+    With a_ik the attention of branch k and s_ik the evidence of its finding in instance i,
+
+        e_k = sum_i a_ik s_ik        logits = W [..., r(sum_i a_ik h_i), e_k, ...]
+
+    where r is a small layer that the branches share. The attention of an instance is the mean of its a_ik,
+    weighted with sigmoid(e_k): a branch that found nothing does not point anywhere.
+
+    Attributes:
+        attention: (B, n) of the last forward, detached; sums to 1 over a bag and is exactly 0 where masked.
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        n_classes: int,
+        *,
+        n_branches: int | None = None,
+        hidden_dim: int = 128,
+        reduced_dim: int = 16,
+        dropout: float = 0.3,
+        kind: str = "multilabel",
+    ) -> None:
+        """
+        Args:
+            embedding_dim, n_classes, hidden_dim, kind: see `MILAggregator`.
+            n_branches: K; one per class by default.
+            reduced_dim: width to which a branch's pooled vector is reduced.
+            dropout: probability, of the embeddings, the hidden instances and the study's vector.
+        """
+        super().__init__(embedding_dim, n_classes, hidden_dim=hidden_dim, dropout=dropout, kind=kind)
+        self.n_branches = n_branches or n_classes
+        self.instance = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(embedding_dim, hidden_dim), nn.GELU(), nn.Dropout(dropout)
+        )
+        self.scorer = nn.Sequential(
+            nn.Linear(hidden_dim, hidden_dim), nn.Tanh(), nn.Linear(hidden_dim, self.n_branches)
+        )
+        self.finding = nn.Linear(hidden_dim, self.n_branches)
+        nn.init.constant_(self.finding.bias, RARE_LOGIT)
+        self.reduce = nn.Sequential(
+            nn.LayerNorm(hidden_dim), nn.Dropout(dropout), nn.Linear(hidden_dim, reduced_dim), nn.GELU()
+        )
+        width = self.n_branches * (reduced_dim + 1)
+        self.head = nn.Sequential(nn.Dropout(dropout), *last_layers(width, n_classes, kind))
+
+    def forward(self, feats: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """As `MILAggregator.forward`."""
+        logits, branches, evidence = self.branch(feats, mask)
+        found = torch.sigmoid((branches * evidence).sum(dim=1))
+        weight = found / found.sum(dim=1, keepdim=True)
+        self.attention = (branches * weight.unsqueeze(1)).sum(dim=2).detach()
+        return logits
+
+    def branch(
+        self, feats: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits (B, C), attention (B, n, K) and evidence (B, n, K), logits of "this instance shows it"."""
+        hidden = self.instance(self.checked(feats, mask))
+        scores = at_least_float32(self.scorer(hidden))
+        if mask is not None:
+            scores = scores.masked_fill(~mask.unsqueeze(2), float("-inf"))
+        branches = torch.softmax(scores, dim=1)
+        evidence = at_least_float32(self.finding(hidden))
+        pooled = torch.matmul(branches.transpose(1, 2), at_least_float32(hidden))
+        found = (branches * evidence).sum(dim=1)
+        study = torch.cat([self.reduce(pooled), found.unsqueeze(2)], dim=2).flatten(1)
+        return at_least_float32(self.head(study)), branches, evidence
