@@ -76,7 +76,7 @@ export function verdictSection(session, study, answer, onStored) {
     }
     if (!session.authentication && !reader.value.trim()) return problem("Enter your name.", reader);
     const verdict = { image: study.id, task: answer.task, verdict: radio.value,
-      weights_sha256: answer.weights_sha256, backbone_sha256: answer.backbone_sha256 };
+      weights_sha256: answer.weights_sha256, backbone_sha256: answer.backbone_sha256, series_hash: study.series_hash };
     if (radio.value === "correct") verdict.classes = names;
     if (comment.value.trim()) verdict.comment = comment.value.trim();
     if (!session.authentication) {
