@@ -29,7 +29,8 @@ export function verdictSection(session, study, answer, onStored) {
     value: sessionStorage.getItem(READER) ?? "" });
   const send = h("button", { class: "main" }, "Store the verdict");
   const form = h("form", { novalidate: "", onsubmit: submit },
-    h("fieldset", { class: "choices" }, h("legend", {}, `Is “${answer.text}” right?`), radios), classes,
+    h("fieldset", { class: "choices" }, h("legend", {}, `Is “${answer.text}” right?`),
+      many ? h("p", { class: "muted" }, `Agreeing says: ${labels(called())}.`) : null, radios), classes,
     h("label", { for: "comment" }, "Comment (may be empty; no names of patients)"), comment,
     session.authentication ? h("p", { class: "muted" }, `Stored under your name: ${session.reader}.`)
       : [h("label", { for: "reader-name" }, "Your name"), reader],
@@ -40,6 +41,11 @@ export function verdictSection(session, study, answer, onStored) {
     h("div", { class: "verdictgrid" }, form, earlier));
   list();
   return { element, pick };
+
+  /** What the answer calls, as the server takes it for "agree". */
+  function called() {
+    return answer.classes.filter((row) => row.probability >= (row.operating_point ?? 0.5)).map((row) => row.name);
+  }
 
   function chosen() {
     return form.querySelector("[name=verdict]:checked");
