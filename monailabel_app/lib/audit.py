@@ -113,13 +113,16 @@ def verify_audit(path: str | Path) -> tuple[int, list[int]]:
     return len(lines), broken
 
 
-def last_answers(path: str | Path, *, task: str, weights_sha256: str) -> dict[str, dict[str, Any]]:
+def last_answers(
+    path: str | Path, *, task: str, weights_sha256: str, series_hash: str | None = None
+) -> dict[str, dict[str, Any]]:
     """Study → the newest answer to a question that the audit's end still holds.
 
     Args:
         path: the audit.
         task: the question; all of its entries count.
         weights_sha256: of the head that answered.
+        series_hash: of the pixels that were answered about; any where None.
 
     Returns:
         The audit's records; those before its last 16 MiB are not looked for.
@@ -138,6 +141,8 @@ def last_answers(path: str | Path, *, task: str, weights_sha256: str) -> dict[st
             record = json.loads(line)
         except ValueError:
             continue  # half a line of a process that was killed, or cut off by the limit
+        if series_hash not in (None, record.get("series_hash")):
+            continue
         asked = record.get("entry", "").removesuffix("_findings").removesuffix("_overlay")
         if (asked, record.get("weights_sha256")) == (task, weights_sha256):
             found[record.get("study")] = record

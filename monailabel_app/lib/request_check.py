@@ -82,13 +82,13 @@ def _as_mapping(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def checked_model(model: str, known: Mapping[str, Any]) -> str:
-    """The name of a model that is served.
+    """The name of a model, a question or a strategy that is served.
 
     Raises:
         RequestError: 404; the names that are served are listed.
     """
     if model not in known:
-        raise RequestError(f"no model of this name; expected one of {', '.join(known)}", status=404)
+        raise RequestError(f"nothing has this name here; expected one of {', '.join(known)}", status=404)
     return model
 
 

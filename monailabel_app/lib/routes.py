@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, FastAPI, File, Form, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, RedirectResponse, Response
 from monailabel.config import settings
 from monailabel.endpoints import login
 from monailabel.endpoints.user.auth import RBAC, User
@@ -101,7 +101,9 @@ def build_router(app: Any, sessions: BrowserSessions) -> APIRouter:
     router.include_router(learning_router(app, **roles, admin=admin_role, who=who))
 
     @router.get("/")
-    def root() -> dict[str, str]:
+    def root(request: Request) -> Any:
+        if "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse("/radclear/")  # a person with a browser
         return {
             "name": "radclear",
             "page": "/radclear/",

@@ -19,9 +19,9 @@ NO_ANSWER = (
     "this model's answer to the study is not known any more, so there is nothing to agree with: ask for it "
     "again, or send the right classes with the verdict `correct`"
 )
-OTHER_PIXELS = (
-    "this server does not know the answer that the verdict is about, or gave another one since, about other "
-    "images: nothing was stored. Ask again"
+UNKNOWN_SERIES = (
+    "the server knows no answer, or none any more, of this model about the images that the verdict is about: "
+    "nothing was stored. Ask again; of a study with several series, name the one that was read"
 )
 
 
@@ -48,10 +48,10 @@ def verdict_router(app: Any, *, reader: Any, annotator: Any, who: Callable[[User
         name = who(user) if settings.MONAI_LABEL_AUTH_ENABLE else None
         said = checked_verdict(body, tasks={task: head.classes for task, head in heads.items()}, user=name)
         key = app.datastore().source(checked_image(said.image)).key
-        answers = last_answers(app.audit.path, task=said.task, weights_sha256=said.weights_sha256)
-        answer = answers.get(key)
-        if said.series_hash is not None and (answer is None or answer["series_hash"] != said.series_hash):
-            raise RequestError(OTHER_PIXELS, status=409)
+        about = {"task": said.task, "weights_sha256": said.weights_sha256, "series_hash": said.series_hash}
+        answer = last_answers(app.audit.path, **about).get(key)
+        if said.series_hash is not None and answer is None:
+            raise RequestError(UNKNOWN_SERIES, status=409)
         if answer is not None and answer["backbone_weights_sha256"] != said.backbone_sha256:
             raise RequestError("backbone_sha256 is not that of the model which gave the answer")
         line = {"user": who(user), "study": key, "task": said.task, "verdict": said.verdict}

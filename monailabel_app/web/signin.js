@@ -39,6 +39,7 @@ export function showSignIn(message, done) {
 
   function byToken(event) {
     event.preventDefault();
+    error.textContent = ""; // what is said of this token comes with the server's word
     setToken(token.value.trim().replace(/^Bearer\s+/i, ""));
     done();
   }

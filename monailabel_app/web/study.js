@@ -54,8 +54,6 @@ export async function showStudy(session, id, task) {
     drawState();
     subtitle.textContent = study.subtitle ?? "";
     if (!study.tasks.length) {
-      content.replaceChildren(h("p", { class: "card" }, "There are no answers to this study yet. "
-        + "Ask for them: all three questions are answered in one go."));
       parts = {};
       return;
     }
@@ -96,6 +94,11 @@ export async function showStudy(session, id, task) {
     asking.hidden = open;
     asking.textContent = study.tasks.length && !study.missing.length ? "Ask again" : "Ask for answers";
     asking.className = study.tasks.length ? "small" : "main";
+    if (!study.tasks.length) {
+      content.replaceChildren(h("p", { class: "card" }, "There are no answers to this study yet. ", open
+        ? "It was asked about; they come by themselves."
+        : "Ask for them: all three questions are answered in one go."));
+    }
   }
 
   async function refreshStates() {

@@ -29,7 +29,8 @@ export function verdictSection(session, study, answer, onStored) {
     value: sessionStorage.getItem(READER) ?? "" });
   const send = h("button", { class: "main" }, "Store the verdict");
   const form = h("form", { novalidate: "", onsubmit: submit },
-    h("fieldset", { class: "choices" }, h("legend", {}, `Is “${answer.text}” right?`), radios), classes,
+    h("fieldset", { class: "choices" }, h("legend", {}, `Is “${answer.text}” right?`),
+      many ? h("p", { class: "muted" }, `Agreeing says: ${labels(called())}.`) : null, radios), classes,
     h("label", { for: "comment" }, "Comment (may be empty; no names of patients)"), comment,
     session.authentication ? h("p", { class: "muted" }, `Stored under your name: ${session.reader}.`)
       : [h("label", { for: "reader-name" }, "Your name"), reader],
@@ -40,6 +41,11 @@ export function verdictSection(session, study, answer, onStored) {
     h("div", { class: "verdictgrid" }, form, earlier));
   list();
   return { element, pick };
+
+  /** What the answer calls, as the server takes it for "agree". */
+  function called() {
+    return answer.classes.filter((row) => row.probability >= (row.operating_point ?? 0.5)).map((row) => row.name);
+  }
 
   function chosen() {
     return form.querySelector("[name=verdict]:checked");
@@ -76,7 +82,7 @@ export function verdictSection(session, study, answer, onStored) {
     }
     if (!session.authentication && !reader.value.trim()) return problem("Enter your name.", reader);
     const verdict = { image: study.id, task: answer.task, verdict: radio.value,
-      weights_sha256: answer.weights_sha256, backbone_sha256: answer.backbone_sha256 };
+      weights_sha256: answer.weights_sha256, backbone_sha256: answer.backbone_sha256, series_hash: study.series_hash };
     if (radio.value === "correct") verdict.classes = names;
     if (comment.value.trim()) verdict.comment = comment.value.trim();
     if (!session.authentication) {

@@ -116,7 +116,7 @@ export function showWorklist(session) {
   function askForAll() {
     const wanted = arranged(session).filter((row) => ["not asked", "failed"].includes(stateOf(row).state));
     wanted.forEach((row) => ask(row.id));
-    say(`${wanted.length} studies are asked about, one after another.`);
+    say(wanted.length === 1 ? "One study is asked about." : `${wanted.length} studies are asked about, one after another.`);
   }
 
   async function find(event) {

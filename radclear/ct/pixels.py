@@ -54,9 +54,16 @@ def check_decodable(headers: Sequence[SliceHeader]) -> None:
                 f"again",
             )
         if pixels.offset + expected > pixels.source.size:
-            raise CTInputError(
-                "pixel_data", "PixelData (7FE0,0010) is cut short: the file ends early. Copy it again"
-            )
+            raise _cut_short(header)
+
+
+def _cut_short(header: SliceHeader) -> CTInputError:
+    number = header.instance
+    which = "an image without InstanceNumber" if number is None else f"the image with InstanceNumber {number}"
+    return CTInputError(
+        "pixel_data",
+        f"PixelData (7FE0,0010) of {which} is cut short: its file ends early. Copy the series again",
+    )
 
 
 def _frame_bytes(header: SliceHeader) -> int:
@@ -125,9 +132,7 @@ def _fill_file(
             header = headers[k]
             stream.seek(header.pixels.offset + header.frame * size)
             if stream.readinto(buffer) != size:
-                raise CTInputError(
-                    "pixel_data", "PixelData (7FE0,0010) is cut short: the file ends early. Copy it again"
-                )
+                raise _cut_short(header)
             to_hounsfield(_native(buffer, header), header, out=volume[:, :, k].T)
         return buffer
 

@@ -11,6 +11,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "bundle"))  # bag_coho
 
 from app_server import long_study, server, small_studies  # noqa: E402, F401
 from browser import chrome, tab  # noqa: E402, F401
+from climbing import secrets  # noqa: E402, F401
+from fake_dicomweb import archive  # noqa: E402, F401
 from realm import realm  # noqa: E402, F401
 from slicer_environment import slicer_python  # noqa: E402, F401
 from slicer_server import slicer_server  # noqa: E402, F401

@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 
 class FakeArchive:
     """Serves `/dicom-web`; `asked` lists the paths of all requests, `broken` makes every answer an error.
@@ -76,3 +78,11 @@ class FakeArchive:
     def close(self) -> None:
         self.httpd.shutdown()
         self.httpd.server_close()
+
+
+@pytest.fixture(scope="module")
+def archive(small_studies):
+    """An archive of one study, for a server that is not asked to meet its failures."""
+    served = FakeArchive(small_studies / "DOE^JANE_0")
+    yield served
+    served.close()

@@ -159,18 +159,26 @@ def test_a_head_learns_is_published_and_the_old_one_stays_selectable(learner):
 
 def test_scores_and_the_least_certain_study(learner):
     keys = list(learner.stages)
-    answers = {
-        key: learner.infer(TASK, key, query={"output": "json"}).json()["prediction"] for key in keys[:3]
-    }
+    answers = {}
+    for key in keys[:8]:
+        (entry,) = learner.infer(TASK, key).json()["result"]["tasks"]
+        answers[key] = {row["name"]: row["probability"] for row in entry["classes"]}
     scored = learner.request("POST", f"/scoring/{TASK}", json={}).json()
-    assert scored["n_studies"] == 3 and sum(scored["excluded"].values()) == N_STUDIES - 3
-    assert scored["metrics"]["macro"]["auroc"]["interval"] is None or scored["prevalence"]
+    assert scored["n_studies"] == 8 and sum(scored["excluded"].values()) == N_STUDIES - 8
+    for name, figures in scored["metrics"].items():
+        if name == "macro":
+            continue
+        is_it = {key: learner.stages[key] == name for key in answers}
+        assert scored["prevalence"][name] == pytest.approx(sum(is_it.values()) / 8)
+        brier = sum((answers[key][name] - is_it[key]) ** 2 for key in answers) / 8
+        assert figures["brier"]["value"] == pytest.approx(brier, abs=1e-3)
+        low, high = figures["brier"]["interval"]
+        assert low <= figures["brier"]["value"] <= high and low < high
     assert learner.request("GET", "/scoring/").json()[TASK] == scored
     none_left = learner.request("POST", "/activelearning/entropy", json={"task": TASK})
     assert none_left.json() == {}
     other = learner.request("POST", "/activelearning/random", json={"task": "lung_disease"}).json()
     assert other["id"] in keys and other["n_unread"] == N_STUDIES
-    assert len(answers) == 3
 
 
 def test_a_killed_training_leaves_the_head_that_answers(learner):

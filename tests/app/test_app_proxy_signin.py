@@ -10,7 +10,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from app_server import ROOT, launch, needs_monailabel, wait_until_up
 from browser import needs_chromium
-from fake_dicomweb import FakeArchive
 from ohif_browser import viewer_page
 from proxy_server import NAME, needs_nginx, start_proxy
 from realm import PASSWORD, bearer
@@ -50,13 +49,6 @@ class SignInService:
         self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = self.httpd.server_port
         threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
-
-
-@pytest.fixture(scope="module")
-def archive(small_studies):
-    served = FakeArchive(small_studies / "DOE^JANE_0")
-    yield served
-    served.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,20 +7,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from app_server import launch, needs_monailabel, wait_until_up
 from browser import accessibility_faults, needs_chromium
-from fake_dicomweb import FakeArchive
 from realm import PASSWORD, bearer
 
 from radclear.ct import read_study, study_key
 
 pytestmark = [needs_monailabel, needs_chromium]
 DICOM = study_key("DOE^JANE_0")
-
-
-@pytest.fixture(scope="module")
-def archive(small_studies):
-    served = FakeArchive(small_studies / "DOE^JANE_0")
-    yield served
-    served.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,10 @@ pytestmark = [needs_monailabel, needs_chromium]
 
 def test_a_verdict_is_stored_with_its_reader_and_shown(web_server, answered):
     """Typed with keys only; what a reader wrote is text, never markup."""
+    shown = told(web_server, DICOM)["tasks"][0]
+    assert shown["kind"] == "multilabel"
+    called = [c["label"] for c in shown["classes"] if c["probability"] >= c["operating_point"]]
+    answered.get_by_text(f"Agreeing says: {', '.join(called) or 'none of the classes'}.").wait_for()
     comment = "<img src=x onerror=alert(1)> & none of them"
     answered.keyboard.press("c")
     assert answered.locator("input[name=class]").first.evaluate("e => e === document.activeElement")

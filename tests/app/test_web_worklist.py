@@ -121,6 +121,12 @@ def test_a_server_that_is_gone_is_said_in_words(served, worklist):
     assert accessibility_faults(worklist) == []
 
 
+def test_the_servers_address_leads_a_person_to_the_page_and_a_program_to_json(served, tab):
+    tab.goto(served.url)
+    assert tab.url == f"{served.url}/radclear/"
+    assert served.request("GET", "/").json()["page"] == "/radclear/"
+
+
 def test_answers_of_other_weights_or_about_other_images_are_called_so(served, tab):
     """As after an update of the server, and after somebody changed the study's files."""
     files = [served.data / "labels" / task / f"{NIFTI}.info.json" for task in TASKS]
@@ -138,6 +144,11 @@ def test_answers_of_other_weights_or_about_other_images_are_called_so(served, ta
         tab.get_by_text("The slice cannot be shown. The study's files were changed").wait_for()
         tab.get_by_text("The curve is shown without the overview.").wait_for()
         assert accessibility_faults(tab) == []
+        tab.get_by_role("radio", name="Disagree").check()
+        tab.get_by_label("Your name").fill("Ada")
+        tab.get_by_role("button", name="Store the verdict").click()
+        tab.get_by_text("The verdict is not stored.").wait_for()
+        assert served.request("GET", f"/radclear/verdicts?image={NIFTI}").json()["verdicts"] == []
     finally:
         for file, text in zip(files, before, strict=True):
             file.write_text(text, encoding="utf-8")

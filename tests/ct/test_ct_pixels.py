@@ -296,5 +296,6 @@ def test_a_deflated_bomb_is_refused(tmp_path):
 def test_a_file_that_ends_early_is_refused(tmp_path):
     write_series(tmp_path)
     victim = sorted(tmp_path.iterdir())[2]
+    number = pydicom.dcmread(victim, stop_before_pixels=True).InstanceNumber
     victim.write_bytes(victim.read_bytes()[:-100])
-    refuse(tmp_path, "pixel_data", "the file ends early")
+    refuse(tmp_path, "pixel_data", f"InstanceNumber {number} is cut short: its file ends early")

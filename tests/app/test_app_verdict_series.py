@@ -1,0 +1,71 @@
+"""A verdict goes with the answer that its reader saw, though others were given about other images since."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from app_server import launch, needs_monailabel, wait_until_up, write_long_study
+
+from radclear.ct import study_key
+
+pytestmark = needs_monailabel
+TASK = "staging"
+NAME = "case.nii"
+KEY = study_key(NAME)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A server that answered about a study twice: its file was changed between."""
+    folder = tmp_path_factory.mktemp("series")
+    (folder / "studies").mkdir()
+    write_long_study(folder / "studies" / NAME, n_slices=8, seed=1)
+    server = wait_until_up(launch(folder, folder / "studies", "tasks", TASK, "rescan", "1"))
+    server.answers = [answer(server)]
+    write_long_study(folder / "studies" / NAME, n_slices=8, seed=2)
+    end = time.monotonic() + 60
+    while series_of(newest := answer(server)) == series_of(server.answers[0]):
+        assert time.monotonic() < end, "the server does not see that the file was changed"
+        time.sleep(0.5)
+    server.answers.append(newest)
+    yield server
+    server.stop()
+
+
+def answer(server):
+    return server.infer(TASK, KEY).json()["result"]
+
+
+def series_of(answer):
+    return answer["study"]["series_hash"]
+
+
+def give(server, **said):
+    model = server.answers[0]["tasks"][0]["model"]
+    body = {"image": KEY, "task": TASK, "verdict": "agree", "reader": "Ada"}
+    body |= {"weights_sha256": model["weights_sha256"]}
+    body |= {"backbone_sha256": model["backbone_weights_sha256"], **said}
+    return server.request("POST", "/radclear/verdicts", json=body)
+
+
+def probabilities(answer):
+    (task,) = answer["tasks"]
+    return {row["name"]: row["probability"] for row in task["classes"]}
+
+
+def test_the_answer_that_was_seen_is_the_one_agreed_with(served):
+    for seen in served.answers:
+        stored = give(served, series_hash=series_of(seen))
+        assert stored.status_code == 201 and stored.json()["series_hash"] == series_of(seen)
+        assert stored.json()["answer"] == pytest.approx(probabilities(seen), abs=1e-6)
+    assert give(served).json()["series_hash"] == series_of(served.answers[1])  # who does not say: the newest
+
+
+@pytest.mark.parametrize("verdict", ["agree", "disagree"])
+def test_a_verdict_on_images_that_were_never_answered_about_is_not_stored(served, verdict):
+    before = served.request("GET", f"/radclear/verdicts?image={KEY}").json()
+    refused = give(served, series_hash="0" * 64, verdict=verdict)
+    assert refused.status_code == 409 and "nothing was stored. Ask again" in json.dumps(refused.json())
+    assert served.request("GET", f"/radclear/verdicts?image={KEY}").json() == before
