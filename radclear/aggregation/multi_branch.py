@@ -26,8 +26,10 @@ class MultiBranchMIL(MILAggregator):
 
         e_k = sum_i a_ik s_ik        logits = W [..., r(sum_i a_ik h_i), e_k, ...]
 
-    where r is a small layer that the branches share. The attention of an instance is the mean of its a_ik,
-    weighted with sigmoid(e_k): a branch that found nothing does not point anywhere.
+    where r is a small layer that the branches share. Where there is one branch per class (and the classes
+    are not ordinal), e_k is added to the logit of class k: the branch is the class's own, with boxes or
+    without. The attention of an instance is the mean of its a_ik, weighted with sigmoid(e_k): a branch that
+    found nothing does not point anywhere.
 
     Attributes:
         attention: (B, n) of the last forward, detached; sums to 1 over a bag and is exactly 0 where masked.
@@ -53,6 +55,7 @@ class MultiBranchMIL(MILAggregator):
         """
         super().__init__(embedding_dim, n_classes, hidden_dim=hidden_dim, dropout=dropout, kind=kind)
         self.n_branches = n_branches or n_classes
+        self.one_per_class = self.n_branches == n_classes and kind != "ordinal"
         self.instance = nn.Sequential(
             nn.Dropout(dropout), nn.Linear(embedding_dim, hidden_dim), nn.GELU(), nn.Dropout(dropout)
         )
@@ -88,4 +91,7 @@ class MultiBranchMIL(MILAggregator):
         pooled = torch.matmul(branches.transpose(1, 2), at_least_float32(hidden))
         found = (branches * evidence).sum(dim=1)
         study = torch.cat([self.reduce(pooled), found.unsqueeze(2)], dim=2).flatten(1)
-        return at_least_float32(self.head(study)), branches, evidence
+        logits = at_least_float32(self.head(study))
+        if self.one_per_class:
+            logits = logits + found
+        return logits, branches, evidence

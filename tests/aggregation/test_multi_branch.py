@@ -18,17 +18,18 @@ from radclear.aggregation import (
 D, C, K = 6, 3, 2
 
 
-def make(**options):
+def make(n_branches=K, **options):
     torch.manual_seed(0)
-    return MultiBranchMIL(D, C, n_branches=K, hidden_dim=8, reduced_dim=4, **options).eval()
+    return MultiBranchMIL(D, C, n_branches=n_branches, hidden_dim=8, reduced_dim=4, **options).eval()
 
 
 def bags(seed=1):
     return torch.randn(2, 5, D, generator=torch.Generator().manual_seed(seed)) * 2
 
 
-def test_matches_plain_arithmetic_in_float64():
-    model, feats = make().double(), bags().double()
+@pytest.mark.parametrize("n_branches", [K, C])
+def test_matches_plain_arithmetic_in_float64(n_branches):
+    model, feats = make(n_branches).double(), bags().double()
     w = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
     def linear(name, x):
@@ -45,20 +46,26 @@ def test_matches_plain_arithmetic_in_float64():
         hidden = gelu(linear("instance.1", bag))
         scores = linear("scorer.2", np.tanh(linear("scorer.0", hidden)))
         evidence = linear("finding", hidden)
-        study, found, looked = [], [], []
-        for k in range(K):
+        study, given, found, looked = [], [], [], []
+        for k in range(n_branches):
             a = np.exp(scores[:, k]) / np.exp(scores[:, k]).sum()
             pooled = sum(a[i] * hidden[i] for i in range(len(bag)))
             normed = (pooled - pooled.mean()) / np.sqrt(pooled.var() + 1e-5)
             normed = normed * w["reduce.0.weight"] + w["reduce.0.bias"]
             e = sum(a[i] * evidence[i, k] for i in range(len(bag)))
             study += [*gelu(linear("reduce.2", normed)), e]
+            given.append(e)
             found.append(sigmoid(e))
             looked.append(a)
-        logits.append(linear("head.1", np.array(study)))
+        logits.append(linear("head.1", np.array(study)) + (np.array(given) if n_branches == C else 0))
         attention.append(sum(f * a for f, a in zip(found, looked, strict=True)) / sum(found))
     np.testing.assert_allclose(model(feats).detach(), logits, rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(model.attention, attention, rtol=1e-11, atol=1e-13)
+
+
+def test_log_probabilities_of_ordered_classes_stay_log_probabilities():
+    logits = make(C, kind="ordinal")(bags())
+    torch.testing.assert_close(logits.exp().sum(1), torch.ones(2))
 
 
 def test_one_branch_per_class_unless_told_otherwise():

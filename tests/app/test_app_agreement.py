@@ -32,7 +32,9 @@ def folder(tmp_path_factory):
     run = run_crossval(
         ROOT / "bundles" / "staging_classification",
         folder / "run",
-        choices=TrainingChoices(n_folds=3, seed=1, max_epochs=4, learning_rate=0.003, bags_per_batch=8),
+        choices=TrainingChoices(
+            n_folds=3, seed=1, aggregator="attention", max_epochs=4, learning_rate=0.003, bags_per_batch=8
+        ),
         embeddings=cohort / "embeddings",
         labels=cohort / "labels.csv",
     )
