@@ -8,6 +8,7 @@ import re
 import pytest
 from bundle_fixtures import BACKBONES, HEADS, ROOT
 
+from radclear.bundle.copying import copy_bundle
 from radclear.cli import build_parser
 
 #: Item → numbers in TRIPOD+AI (doi:10.1136/bmj-2023-078378) and in CLAIM 2024 (doi:10.1148/ryai.240300).
@@ -115,3 +116,17 @@ def test_the_command_for_intervals_is_one_that_there_is(name):
     args = build_parser("evaluate").parse_args(command)
     task = name.removesuffix("_classification")
     assert (args.task, args.predictions) == (task, f"EVALUATION/{task}_predictions.csv")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_copy_for_other_weights_has_the_items_to_be_answered_anew(name, tmp_path):
+    copy_bundle(ROOT / "bundles" / name, tmp_path / "copy")
+    card = (tmp_path / "copy" / "docs" / "README.md").read_text(encoding="utf-8")
+    shipped, rows = rows_of(card_of(name)), rows_of(card)
+    assert list(rows) == list(ITEMS)
+    kept = {item for item in ITEMS if rows[item] == shipped[item]}
+    assert kept == {"predictors (input)", "model output", "model"}
+    for item in set(ITEMS) - kept:
+        assert rows[item] == (*ITEMS[item], "Not stated.")
+    for claim in ("phantom", "demonstration", "probe", "trained on"):
+        assert claim not in card.replace("the backbone weights it was trained on", "")
