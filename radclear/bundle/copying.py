@@ -16,9 +16,17 @@ from radclear.bundle.location import BundleError, read_metadata, write_metadata
 #: What a card says of the weights it came with, and what a copy says in its place.
 _STATED = {
     "Data": "Not stated: see `data_license.txt`.",
+    "Training": "See `radclear.weights` in `configs/metadata.json`.",
     "Training configuration": "See `radclear.weights` in `configs/metadata.json`.",
     "Performance": "Not measured yet: `evaluate.json` or `radclear evaluate` measures it.",
+    "Intended use and limitations": "Research use only. Not a medical device, not for diagnosis. What these "
+    "weights cannot do: not stated.",
 }
+#: Rows of the card's table of reporting items that hold for any weights; the others are to be answered anew.
+_ANSWERED = {"predictors (input)", "model output", "model"}
+_REPORTING_ROW = re.compile(
+    r"^(?P<start>\| (?P<item>(?!item )[^|]+?) (?:\| [^|\n]*? ){2}\| )(?!---).*$", re.MULTILINE
+)
 _LICENSE_OF_DATA = """State here the licence and the terms of the data that the weights in models/ were
 trained on.
 
@@ -81,9 +89,19 @@ def _withdraw_statements(docs: Path) -> None:
                 text,
                 flags=re.MULTILINE | re.DOTALL,
             )
+        text = re.sub(
+            r"^## Reporting items\n.*?(?=^##|\Z)",
+            lambda section: _REPORTING_ROW.sub(_unanswered, section[0]),
+            text,
+            flags=re.MULTILINE | re.DOTALL,
+        )
         card.write_text(text, encoding="utf-8")
     if (docs / "data_license.txt").is_file():
         (docs / "data_license.txt").write_text(_LICENSE_OF_DATA, encoding="utf-8")
+
+
+def _unanswered(row: re.Match) -> str:
+    return row[0] if row["item"] in _ANSWERED else f"{row['start']}Not stated. |"
 
 
 def check_config_values(bundle: str | Path, values: Mapping[str, Any]) -> None:

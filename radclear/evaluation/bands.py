@@ -1,6 +1,6 @@
 """Bootstrap bands of curves: how far a curve moves when other patients are drawn.
 
-Legend: B resamples, N studies, G groups of equal scores, P points of a curve, K bins.
+Legend: B resamples, N studies, G groups of equal scores, P points of a curve, K bins, T thresholds.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from radclear.evaluation.assessment import Evaluation
+from radclear.evaluation.curves import THRESHOLDS
 from radclear.evaluation.panel import bin_of
 from radclear.evaluation.table import PredictionTable
 
@@ -22,7 +23,7 @@ class Band:
     """Pointwise percentile intervals of a curve.
 
     Attributes:
-        x: (P,) false positive rate, recall, or mean probability of a bin.
+        x: (P,) false positive rate, recall, mean probability of a bin, or threshold.
         low, high: (P,) ends of the interval of y, NaN where there is none.
     """
 
@@ -39,12 +40,14 @@ class CurveBands:
         roc: of the sensitivity, at the false positive rates of `GRID`.
         precision_recall: of the precision, at the recalls of `GRID`.
         reliability: of the share of positives in each bin that holds studies.
+        decision: of the model's net benefit, at `THRESHOLDS`.
         reason: why there is no band of any, empty otherwise.
     """
 
     roc: Band | None = None
     precision_recall: Band | None = None
     reliability: Band | None = None
+    decision: Band | None = None
     reason: str = ""
 
 
@@ -67,11 +70,12 @@ def curve_bands(evaluation: Evaluation, table: PredictionTable | None = None) ->
     for weights in evaluation.resamples.weights() if counted else ():
         for c in counted:
             score, positive = table.probabilities[:, c], truth[:, c]
-            ranked = _ranked_curves(score, positive, weights)
-            samples[c].append((*ranked, _bin_shares(score, positive, weights, evaluation.settings.n_bins)))
+            distinct, true, false = _ranked_counts(score, positive, weights)
+            shares = _bin_shares(score, positive, weights, evaluation.settings.n_bins)
+            samples[c].append((*_ranked_curves(true, false), shares, _net_benefits(distinct, true, false)))
     bands = {name: CurveBands(reason=reason) for name, reason in reasons.items()}
     for c, blocks in samples.items():
-        roc, precision, shares = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        roc, precision, shares, benefit = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
         index = bin_of(table.probabilities[:, c], evaluation.settings.n_bins)
         n = np.bincount(index, minlength=shares.shape[1])
         held = n > 0
@@ -80,18 +84,15 @@ def curve_bands(evaluation: Evaluation, table: PredictionTable | None = None) ->
             roc=_band(GRID, roc, evaluation.level),
             precision_recall=_band(GRID, precision, evaluation.level),
             reliability=_band(total[held] / n[held], shares[:, held], evaluation.level, by_point=True),
+            decision=_band(THRESHOLDS, benefit, evaluation.level),
         )
     return bands
 
 
-def _ranked_curves(
+def _ranked_counts(
     score: np.ndarray, positive: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(B, P) sensitivity and (B, P) precision at the points of `GRID`, NaN where a resample has no curve.
-
-    The ROC curve is straight between its points, and where it rises vertically the upper end counts.
-    Precision holds from the recall before up to its own, as in the average precision.
-    """
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(G,) distinct scores from the highest down; (B, G) true and false positives at or above each."""
     order = np.argsort(-score, kind="stable")
     ordered = score[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
@@ -99,8 +100,17 @@ def _ranked_curves(
     hit = positive[order].astype(np.float64)
     true = np.cumsum(np.add.reduceat(gained * hit, starts, axis=1), axis=1)
     false = np.cumsum(np.add.reduceat(gained * (1 - hit), starts, axis=1), axis=1)
-    sensitivity = np.full((len(weights), len(GRID)), np.nan)
-    precision = np.full((len(weights), len(GRID)), np.nan)
+    return ordered[starts], true, false
+
+
+def _ranked_curves(true: np.ndarray, false: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B, P) sensitivity and (B, P) precision at the points of `GRID`, NaN where a resample has no curve.
+
+    The ROC curve is straight between its points, and where it rises vertically the upper end counts.
+    Precision holds from the recall before up to its own, as in the average precision.
+    """
+    sensitivity = np.full((len(true), len(GRID)), np.nan)
+    precision = np.full((len(true), len(GRID)), np.nan)
     for b in np.flatnonzero((true[:, -1] > 0) & (false[:, -1] > 0)):
         n_positive, n_negative = true[b, -1], false[b, -1]
         y, x = np.r_[0.0, true[b]], np.r_[0.0, false[b]]
@@ -113,6 +123,15 @@ def _ranked_curves(
         reached = np.searchsorted(true[b], np.maximum(GRID * n_positive - _SLACK, _SLACK), side="left")
         precision[b] = true[b, reached] / (true[b, reached] + false[b, reached])
     return sensitivity, precision
+
+
+def _net_benefits(distinct: np.ndarray, true: np.ndarray, false: np.ndarray) -> np.ndarray:
+    """(B, T) net benefit per study of calling those at or above each of `THRESHOLDS`."""
+    called = np.searchsorted(-distinct, -THRESHOLDS, side="right")  # (T,) distinct scores called
+    odds = THRESHOLDS / (1 - THRESHOLDS)
+    n = true[:, -1:] + false[:, -1:]
+    none = np.zeros((len(true), 1))
+    return (np.hstack([none, true])[:, called] - odds * np.hstack([none, false])[:, called]) / n
 
 
 def _bin_shares(score: np.ndarray, positive: np.ndarray, weights: np.ndarray, n_bins: int) -> np.ndarray:

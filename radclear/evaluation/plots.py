@@ -122,9 +122,9 @@ def plan_figures(evaluation: Evaluation, comparison: Comparison | None = None) -
             "threshold probability",
             "net benefit",
             "Where the curve lies above both others, acting on the model at that threshold is better than "
-            "acting "
-            "on every patient or on none; it assumes calibrated probabilities.",
-            {"alternative": "call all", "reference": "call none"},
+            f"acting on every patient or on none; it assumes calibrated probabilities.{shaded}, for the "
+            "model alone.",
+            {"alternative": "call all", "reference": "call none", **band},
         ),
     }
     return tuple(
@@ -163,7 +163,8 @@ def _panel(
     if figure == "decision":
         if len(tables) > 1:  # calling all is the same line for both
             lines = [lines[0], *(line for line in lines if line.role != "alternative")]
-        top = max(float(line.y.max()) for line in lines)
+        ends = [float(np.nanmax(line.band.high)) for line in lines if line.band is not None]
+        top = max([counts.prevalence, *ends])  # the prevalence is the most that a model can reach
         y_range = (-0.25 * top, 1.08 * top)
     reference = {
         "roc": Line("reference", np.array([0.0, 1.0]), np.array([0.0, 1.0])),
@@ -191,7 +192,10 @@ def _curve_lines(
         ends = (bins.low, bins.high)
         return [Line(role, bins.predicted, bins.observed, *ends, dots=True, band=bands.reliability)]
     curve = decision_curve(scores, truth)
-    return [Line("alternative", curve.threshold, curve.call_all), Line(role, curve.threshold, curve.model)]
+    return [
+        Line("alternative", curve.threshold, curve.call_all),
+        Line(role, curve.threshold, curve.model, band=bands.decision),
+    ]
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

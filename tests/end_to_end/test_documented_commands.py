@@ -29,6 +29,8 @@ NOT_RUN = {
 SMALLER = {
     r"pretrain_arms ": "pretrain_arms --arms control random --image-size 32 --epochs 1 --samples-per-epoch 8 "
     "--samples-per-batch 4 --probe-slices 4 ",
+    r"pretraining_cost .*": "pretraining_cost --backbones vit_nano --image-size 64 --slices 4 --steps 1 "
+    "--epochs 2",
     r"--studies (300|436|520|600)": "--studies 12",
     r"--slices 64": "--slices 24",
     r"--size (96|128|256)": "--size 64",

@@ -10,7 +10,10 @@ from sklearn import metrics as sk
 
 from radclear.evaluation import compare, evaluate, roc_curve
 from radclear.evaluation.bands import GRID, curve_bands
+from radclear.evaluation.curves import THRESHOLDS
+from radclear.evaluation.figures import draw_png
 from radclear.evaluation.plots import plan_figures
+from radclear.evaluation.svg import panel_svg
 
 
 def coarse(table):
@@ -33,6 +36,15 @@ def precision_at(scores, labels, recall):
     precision, reached, _ = sk.precision_recall_curve(labels, scores)
     enough = (reached[:-1] > 0) & ((reached[:-1] > recall) | np.isclose(reached[:-1], recall))
     return precision[:-1][enough][-1]
+
+
+def net_benefit_at(scores, labels, threshold):
+    """Study by study: a hit counts one, a false alarm costs the odds of the threshold."""
+    benefit = 0.0
+    for score, positive in zip(scores, labels, strict=True):
+        if score >= threshold:
+            benefit += 1 if positive else -threshold / (1 - threshold)
+    return benefit / len(scores)
 
 
 def by_hand(table, c, found, points, measure):
@@ -58,6 +70,20 @@ def test_against_scikit_learn_on_written_out_resamples(made, curve):
         samples = by_hand(table, c, found, GRID[at], measure)
         np.testing.assert_allclose(band.low[at], np.quantile(samples, 0.025, axis=0))
         np.testing.assert_allclose(band.high[at], np.quantile(samples, 0.975, axis=0))
+
+
+@pytest.mark.parametrize("made", [lambda t: t, coarse])
+def test_net_benefit_study_by_study_on_written_out_resamples(made):
+    """Coarse scores lie on thresholds themselves: at or above is called."""
+    table = made(multilabel_table(n_patients=25))
+    found = evaluate(table, n_resamples=60, seed=4)
+    at = [0, 9, 29, 49, 50, 89, 98]
+    for c, name in enumerate(CLASSES):
+        band = curve_bands(found)[name].decision
+        samples = by_hand(table, c, found, THRESHOLDS[at], net_benefit_at)
+        np.testing.assert_array_equal(band.x, THRESHOLDS)
+        np.testing.assert_allclose(band.low[at], np.quantile(samples, 0.025, axis=0), atol=1e-12)
+        np.testing.assert_allclose(band.high[at], np.quantile(samples, 0.975, axis=0), atol=1e-12)
 
 
 def test_shares_of_bins_on_written_out_resamples():
@@ -98,7 +124,7 @@ def test_more_studies_of_the_same_patients_do_not_narrow_the_bands():
     double = replace(double, studies=tuple(f"s{i}" for i in range(160)))
     alone = replace(double, patients=tuple(f"q{i}" for i in range(160)))
     once, twice, naive = (curve_bands(evaluate(t, n_resamples=500))["lung"] for t in (table, double, alone))
-    for curve in ("roc", "precision_recall", "reliability"):
+    for curve in ("roc", "precision_recall", "reliability", "decision"):
         one, two, narrow = (getattr(bands, curve) for bands in (once, twice, naive))
         np.testing.assert_allclose([two.low, two.high], [one.low, one.high])
         assert np.nanmean(narrow.high - narrow.low) < 0.85 * np.nanmean(one.high - one.low)
@@ -114,6 +140,7 @@ def test_no_band_where_there_is_no_interval():
     assert "only 1 patient" in bands["liver"].reason and bands["liver"].precision_recall is None
     separated = bands["lung"]
     assert (separated.roc, separated.precision_recall, separated.reliability) == (None, None, None)
+    assert bands["bone"].decision is None and bands["liver"].decision is None
 
 
 def test_figures_have_the_bands_of_both_tables():
@@ -122,13 +149,30 @@ def test_figures_have_the_bands_of_both_tables():
     bands = {"first": curve_bands(found), "second": curve_bands(found, second)}
     for plan in plan_figures(found, compare(found, second)):
         for line in plan.panels[2].lines:
-            if plan.name == "decision" or line.role == "reference":
+            if line.role in ("reference", "alternative"):
                 assert line.band is None
                 continue
             expected = getattr(bands[line.role]["lung"], plan.name)
             np.testing.assert_array_equal(line.band.low, expected.low)
             assert ((line.band.low <= line.band.high) | np.isnan(line.band.low)).all()
-        assert ("band" in plan.legend) == (plan.name != "decision")
+        assert "band" in plan.legend
+
+
+def test_the_axis_of_decision_curves_holds_the_band():
+    found = evaluate(multilabel_table(n_patients=12), n_resamples=200)
+    panel = plan_figures(found)[3].panels[0]
+    model = panel.lines[-1]
+    assert model.band.high.max() > max(line.y.max() for line in panel.lines)
+    assert panel.y_range[1] > model.band.high.max()
+
+
+def test_decision_curve_of_a_rare_class_that_is_never_called():
+    """Nothing has a net benefit above 0 then, and still there is an axis to draw it on."""
+    table = made_table("multilabel", ("x",), np.full((300, 1), 0.001), np.arange(300)[:, None] < 2)
+    plan = plan_figures(evaluate(table, n_resamples=20))[3]
+    low, high = plan.panels[0].y_range
+    assert low < 0 < high
+    assert "<polyline" in panel_svg(plan.panels[0], plan, panel_id="x") and draw_png(plan)
 
 
 def test_the_curve_lies_in_its_band_nearly_everywhere():
