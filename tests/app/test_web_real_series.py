@@ -211,7 +211,7 @@ def in_ohif(canvas) -> np.ndarray:
 
 
 def test_nobody_is_named(served, shared_data, page):
-    """The last here: neither the page nor log and audit hold what tells whose series it is."""
+    """The last here: neither page, answers and lists nor log and audit hold what tells whose series it is."""
     with open(shared_data / COLLECTION / "manifest.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     secrets = {row[column] for row in rows for column in IDENTIFYING} - {""}
@@ -221,5 +221,6 @@ def test_nobody_is_named(served, shared_data, page):
     texts = [page.content(), served.printed, served.app_log.read_text()]
     texts += [(served.data / "audit.jsonl").read_text()]
     study = audit(served, "answer")["staging"]["study"]
-    texts += [served.request("GET", f"/radclear/{path}").text for path in ("worklist", f"study/{study}")]
+    paths = ("/radclear/worklist", f"/radclear/study/{study}", "/datastore/?output=all")
+    texts += [served.infer("staging", study).text, *(served.request("GET", path).text for path in paths)]
     assert not [secret for secret in secrets for text in texts if secret in text]
