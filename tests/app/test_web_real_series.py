@@ -44,6 +44,7 @@ class RealSeries:
         from pydicom import dcmread
 
         self.folder = folder
+        self._grey: dict[Window, np.ndarray] = {}
         self.files = sorted(folder.rglob("*.dcm"))
         slices = [dcmread(file) for file in self.files]
         assert {tuple(map(float, one.ImageOrientationPatient)) for one in slices} == {(1, 0, 0, 0, 1, 0)}
@@ -59,9 +60,11 @@ class RealSeries:
 
     def grey(self, window: Window) -> np.ndarray:
         """All slices in a window, 0 to 1, made small: (slice, y, x), the patient's right at the left."""
-        block = self.hu.shape[1] // SIDE
-        grey = np.clip((self.hu - window.level_hu) / window.width_hu + 0.5, 0, 1)
-        return grey.reshape(-1, SIDE, block, SIDE, block).mean(axis=(2, 4))
+        if window not in self._grey:
+            block = self.hu.shape[1] // SIDE
+            grey = np.clip((self.hu - window.level_hu) / window.width_hu + 0.5, 0, 1)
+            self._grey[window] = grey.reshape(-1, SIDE, block, SIDE, block).mean(axis=(2, 4))
+        return self._grey[window]
 
 
 @pytest.fixture(scope="module")
