@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -113,27 +113,23 @@ def verify_audit(path: str | Path) -> tuple[int, list[int]]:
     return len(lines), broken
 
 
-def last_answers(
-    path: str | Path, *, task: str, weights_sha256: str, series_hash: str | None = None
-) -> dict[str, dict[str, Any]]:
-    """Study → the newest answer to a question that the audit's end still holds.
+def answers(path: str | Path, *, task: str, weights_sha256: str) -> Iterator[dict[str, Any]]:
+    """The answers to a question that the audit's end still holds, oldest first.
 
     Args:
         path: the audit.
         task: the question; all of its entries count.
         weights_sha256: of the head that answered.
-        series_hash: of the pixels that were answered about; any where None.
 
-    Returns:
+    Yields:
         The audit's records; those before its last 16 MiB are not looked for.
     """
     if not Path(path).is_file():
-        return {}
+        return
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _SEARCHED_BYTES))
         lines = file.read().split(b"\n")
-    found = {}
     for line in lines:
         if weights_sha256.encode() not in line or b'"answer"' not in line:
             continue
@@ -141,12 +137,14 @@ def last_answers(
             record = json.loads(line)
         except ValueError:
             continue  # half a line of a process that was killed, or cut off by the limit
-        if series_hash not in (None, record.get("series_hash")):
-            continue
         asked = record.get("entry", "").removesuffix("_findings").removesuffix("_overlay")
         if (asked, record.get("weights_sha256")) == (task, weights_sha256):
-            found[record.get("study")] = record
-    return found
+            yield record
+
+
+def last_answers(path: str | Path, *, task: str, weights_sha256: str) -> dict[str, dict[str, Any]]:
+    """Study → the newest answer to a question; see `answers`."""
+    return {record["study"]: record for record in answers(path, task=task, weights_sha256=weights_sha256)}
 
 
 def announced_verdicts(path: str | Path, names: Collection[str]) -> set[str]:

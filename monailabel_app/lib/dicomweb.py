@@ -110,6 +110,16 @@ class DicomWebIndex(StudyIndex):
             "GET /datastore/series lists them",
         )
 
+    def series_keys(self, image: str) -> tuple[str, ...]:
+        """See `StudyIndex.series_keys`; the archive is not asked about the series it is known to have."""
+        try:
+            return (super().find(image).key,)
+        except UnknownStudyError:
+            keys = tuple(sorted(self._of_study(image)))
+            if not keys:
+                raise
+            return keys
+
     def series_of(self, study: str) -> StudySeries:
         """The CT series of a study, which one is chosen, and why.
 

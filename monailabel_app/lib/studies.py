@@ -105,6 +105,10 @@ class StudyIndex:
                 self.rescan()
         raise UnknownStudyError("no study has this id; the datastore lists those there are")
 
+    def series_keys(self, image: str) -> tuple[str, ...]:
+        """Ids that an id or name may mean: one; of a study of an archive, those of its series. See `find`."""
+        return (self.find(image).key,)
+
     def series_of(self, study: str) -> StudySeries:
         """The series of a study, where they lie in an archive.
 

@@ -10,18 +10,15 @@ from fastapi.responses import JSONResponse
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import User
 
-from lib.audit import last_answers
+from lib.audit import answers
 from lib.request_check import RequestError, checked_image, checked_model
+from lib.verdict_answer import judged_answer
 from lib.verdict_check import Said, checked_verdict
 from lib.verdicts import Verdict, VerdictError
 
 NO_ANSWER = (
     "this model's answer to the study is not known any more, so there is nothing to agree with: ask for it "
     "again, or send the right classes with the verdict `correct`"
-)
-UNKNOWN_SERIES = (
-    "the server knows no answer, or none any more, of this model about the images that the verdict is about: "
-    "nothing was stored. Ask again; of a study with several series, name the one that was read"
 )
 
 
@@ -37,21 +34,20 @@ def verdict_router(app: Any, *, reader: Any, annotator: Any, who: Callable[[User
 
     @router.get("")
     def given(image: str, task: str | None = None, user: User = reader) -> dict[str, Any]:
-        key = app.datastore().source(checked_image(image)).key
+        keys = app.datastore().studies.series_keys(checked_image(image))
         if task is not None:
             checked_model(task, app.heads())
-        return {"verdicts": [v.as_dict() for v in app.verdicts.of_study(key, task=task)]}
+        found = [verdict for key in keys for verdict in app.verdicts.of_study(key, task=task)]
+        return {"verdicts": [v.as_dict() for v in sorted(found, key=lambda v: v.stored)]}
 
     @router.post("")
     def give(body: Annotated[dict[str, Any], Body()], user: User = annotator) -> JSONResponse:
         heads = app.heads()
         name = who(user) if settings.MONAI_LABEL_AUTH_ENABLE else None
         said = checked_verdict(body, tasks={task: head.classes for task, head in heads.items()}, user=name)
-        key = app.datastore().source(checked_image(said.image)).key
-        about = {"task": said.task, "weights_sha256": said.weights_sha256, "series_hash": said.series_hash}
-        answer = last_answers(app.audit.path, **about).get(key)
-        if said.series_hash is not None and answer is None:
-            raise RequestError(UNKNOWN_SERIES, status=409)
+        keys = app.datastore().studies.series_keys(checked_image(said.image))
+        known = answers(app.audit.path, task=said.task, weights_sha256=said.weights_sha256)
+        key, answer = judged_answer(said, keys, known)
         if answer is not None and answer["backbone_weights_sha256"] != said.backbone_sha256:
             raise RequestError("backbone_sha256 is not that of the model which gave the answer")
         line = {"user": who(user), "study": key, "task": said.task, "verdict": said.verdict}

@@ -88,6 +88,45 @@ def test_a_named_study_is_answered_from_the_chosen_series_or_from_another(served
     assert refused.status_code == 422 and "coronal" in refused.json()["detail"]
 
 
+def test_a_verdict_on_a_named_study_goes_with_the_series_that_was_answered(served, study):
+    """The question is one that no other test asks about this study."""
+    model = served.request("GET", "/info/").json()["models"]["lung_disease"]
+
+    def give(image, **said):
+        body = {"image": image, "task": "lung_disease", "verdict": "agree", "reader": "Ada", **said}
+        body |= {"weights_sha256": model["weights_sha256"]}
+        body |= {"backbone_sha256": model["backbone_weights_sha256"]}
+        return served.request("POST", "/radclear/verdicts", json=body)
+
+    def stored(answer):
+        assert answer.status_code == 201, answer.text
+        return answer.json()["image"], answer.json()["series_hash"]
+
+    def refused(answer, words):
+        return answer.status_code == 409 and words in answer.json()["detail"]
+
+    ids = {name: study_key(uid) for name, uid in study.series.items()}
+    for said in ({}, {"verdict": "disagree"}, {"verdict": "correct", "classes": []}):
+        assert refused(give(study.uid, **said), "has 3 CT series")
+    params = json.dumps({"series": study.series["short"]})  # not the one that the server would choose
+    short = result(served.infer("lung_disease", study.uid, params=params))["study"]["series_hash"]
+    for image in (study.uid, study_key(study.uid), study.series["short"]):
+        assert stored(give(image)) == (ids["short"], short)
+    long = result(served.infer("lung_disease", study.uid))["study"]["series_hash"]
+    assert long != short and refused(give(study.uid), "knows 2 answers")
+    assert stored(give(study.uid, series_hash=short)) == (ids["short"], short)
+    assert stored(give(study.uid, series_hash=long)) == (ids["long"], long)
+    assert stored(give(study.series["long"])) == (ids["long"], long)
+    assert refused(give(study.series["long"], series_hash=short), "knows no answer")
+    assert refused(give(study.uid, series_hash="0" * 64), "knows no answer")
+    given = {
+        name: served.request("GET", "/radclear/verdicts", params={"image": image}).json()["verdicts"]
+        for name, image in (("study", study.uid), ("short", ids["short"]), ("long", ids["long"]))
+    }
+    assert len(given["short"]) == 4 and len(given["long"]) == 2
+    assert given["study"] == sorted(given["short"] + given["long"], key=lambda verdict: verdict["stored"])
+
+
 def test_images_reach_a_viewer_as_the_archive_has_them(served, orthanc, study):
     place = f"/studies/{study.uid}/series/{study.series['long']}"
     instance = f"{place}/instances/{study.sops[3]}"

@@ -18,7 +18,6 @@ from radclear.results import validate_result
 pytestmark = needs_monailabel
 TASKS = ("tumor_location", "lung_disease", "staging")
 DICOM, NIFTI = study_key("DOE^JANE_0"), study_key("ROE_RICHARD.nii.gz")
-MOST_INFO_S = 0.5
 
 
 def parts(response) -> tuple[dict, str, bytes]:
@@ -147,37 +146,45 @@ def test_the_file_alone_and_the_json_alone_can_be_had(server):
 def test_three_questions_cost_one_pass_and_info_answers_meanwhile(server, long_study, capsys):
     """Second and third request in 10 % of the first's time, and no `/info/` behind an inference.
 
-    On a machine that does other things, too, single answers of `/info/` may take longer than half a second;
-    where the inference blocked the server, one would take as long as the inference.
+    Where the inference blocked the server, an `/info/` that began in its first half would be answered after
+    its end; here all of them, and they are many, are answered long before. Seconds are printed and not
+    asserted: a machine that does other things, too, may take longer.
     """
-    waits, done = [], threading.Event()
+    asked, done = [], threading.Event()
 
     def poll():
         while not done.is_set():
             start = time.perf_counter()
             assert server.request("GET", "/info/").status_code == 200
-            waits.append(time.perf_counter() - start)
-            time.sleep(0.05)
+            asked.append((start, time.perf_counter()))
+            time.sleep(0.02)
 
-    poller = threading.Thread(target=poll)
-    poller.start()
-    seconds = []
-    for entry in ("tumor_location", "lung_disease_findings", "staging_overlay"):
-        start = time.perf_counter()
-        assert server.infer(entry, long_study).status_code == 200
-        seconds.append(time.perf_counter() - start)
-        done.set()
-    poller.join()
+    with ThreadPoolExecutor(1) as pool:
+        polling = pool.submit(poll)
+        spans = []
+        try:
+            for entry in ("tumor_location", "lung_disease_findings", "staging_overlay"):
+                start = time.perf_counter()
+                assert server.infer(entry, long_study).status_code == 200
+                spans.append((start, time.perf_counter()))
+                done.set()
+        finally:
+            done.set()
+        polling.result()
+    begin, end = spans[0]
+    seconds = [ended - began for began, ended in spans]
     ratios = [later / seconds[0] for later in seconds[1:]]
+    meanwhile = [span for span in asked if begin < span[0] < (begin + end) / 2]
+    assert len(meanwhile) >= 10, "too few to show that the server is not blocked"
+    waits = [ended - began for began, ended in meanwhile]
     with capsys.disabled():
         print(
             f"\nfirst request {seconds[0]:.2f} s, second {seconds[1]:.3f} s ({ratios[0]:.1%}), third "
-            f"{seconds[2]:.3f} s ({ratios[1]:.1%}); /info/ {len(waits)} times, "
-            f"median {np.median(waits):.3f} s, at most {max(waits):.3f} s"
+            f"{seconds[2]:.3f} s ({ratios[1]:.1%}); /info/ {len(waits)} times in the first's first half, "
+            f"median {np.median(waits):.3f} s, at most {max(waits):.3f} s (wanted: below 0.5 s)"
         )
     assert max(ratios) <= 0.10
-    assert seconds[0] > 4 * MOST_INFO_S, "the inference was too short to show that the server is not blocked"
-    assert np.median(waits) < MOST_INFO_S and max(waits) < seconds[0] / 4
+    assert max(waits) < seconds[0] / 4  # so each was answered before the inference had ended
 
 
 def test_beyond_the_bound_requests_are_refused_and_the_others_answered(server):
