@@ -1,8 +1,9 @@
-"""One request answered: its study looked up, its question asked, and the answer stored where that is wanted."""
+"""One request answered: its study looked up, and the answer kept beside the study, whoever asked."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Mapping
@@ -11,8 +12,12 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 
+from lib.labels import LabelError
 from lib.request_check import checked_image, checked_model
 from lib.series_choice import choice_reason
+from radclear.ct import StudySource
+
+logger = logging.getLogger(__name__)
 
 
 def answer_request(
@@ -36,13 +41,28 @@ def answer_request(
     source = store.source(image, series=request.get("series"))
     wanted = {name: request[name] for name in ("series", "user", "client_id") if request.get(name)}
     file, answer = models[model]({**wanted, "source": store.studies.ready(source)})
-    store.failures.clear(source.key, models[model].head.task)
+    task = models[model].head.task
+    store.failures.clear(source.key, task)
     if reason := choice_reason(store.studies, image, source, asked=bool(request.get("series"))):
         answer["result"]["study"] |= reason
     if request.get("save_label"):
         label = _store(store, source.key, model, file, answer)
         return {"label": label, "tag": model, "file": None, "params": answer}
+    if not request.get("series") or store.studies.archived(source) is not None:
+        _keep(store, source, task, answer)
     return {"label": None, "tag": model, "file": file, "params": answer}
+
+
+def _keep(store: Datastore, source: StudySource, task: str, answer: Mapping[str, Any]) -> None:
+    """Let the worklist have an answer that another client gets, in the form of its own.
+
+    Not called for a series that was named within a folder: the study's other answers are about the series
+    that reading chooses. A disk that takes nothing costs the client no answer.
+    """
+    try:
+        _store(store, source.key, task, None, {**answer, "label_names": {}})
+    except (OSError, LabelError) as error:
+        logger.error("%s: an answer was given and is not kept for the worklist: %s", source.key, error)
 
 
 def _store(store: Datastore, key: str, tag: str, file: str | None, answer: Mapping[str, Any]) -> str:
