@@ -5,14 +5,12 @@ Start it with `python -m monailabel.main start_server --app monailabel_app --stu
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lib.answering import answer_request
 from lib.archive import connect, credentials
 from lib.audit import Audit
 from lib.batch import StudyBatch, end_with_server
@@ -27,9 +25,7 @@ from lib.options import is_remote, read_options
 from lib.patients import Patients, read_patients
 from lib.publishing import announce_trained, publish
 from lib.recovery import recover
-from lib.request_check import checked_image, checked_model
 from lib.routes import serve
-from lib.series_choice import choice_reason
 from lib.strategies import strategies
 from lib.studies import StudyIndex, UploadLimits
 from lib.trainings import Trainings
@@ -186,42 +182,13 @@ class RadclearApp(MONAILabelApp):
         return StudyBatch()
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Answer one request; the image is looked up in the store and is never a path.
+        """Answer one request; see `lib.answering.answer_request`.
 
         Args:
-            request: `model`, `image`; `series`, `user`, `client_id` and `save_label` where given.
+            request: as there.
             datastore: the app's own when omitted.
-
-        Returns:
-            As MONAI Label's: `params` is the JSON, `file` a temporary file or None.
-
-        Raises:
-            radclear.errors.RadclearError: what is wrong with the request or the study.
         """
-        store = datastore or self.datastore()
-        model = checked_model(request.get("model", ""), self._infers)
-        image = checked_image(request.get("image", ""))
-        source = store.source(image, series=request.get("series"))
-        wanted = {name: request[name] for name in ("series", "user", "client_id") if request.get(name)}
-        file, answer = self._infers[model]({**wanted, "source": store.studies.ready(source)})
-        store.failures.clear(source.key, self._infers[model].head.task)
-        if reason := choice_reason(store.studies, image, source, asked=bool(request.get("series"))):
-            answer["result"]["study"] |= reason
-        label = None
-        if request.get("save_label"):
-            label = self._store(store, source.key, model, file, answer)
-            file = None
-        return {"label": label, "tag": model, "file": file, "params": answer}
-
-    def _store(self, store: Datastore, key: str, model: str, file: str | None, answer: dict) -> str:
-        if file is None:
-            handle, file = tempfile.mkstemp(prefix="radclear-", suffix=".json")
-            with open(handle, "w", encoding="utf-8") as stream:
-                json.dump(answer["result"], stream, ensure_ascii=False)
-        try:
-            return store.save_label(key, file, model, {"model": model, "params": answer})
-        finally:
-            os.unlink(file)
+        return answer_request(self._infers, datastore or self.datastore(), request)
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """A study to look at: its id and what the store tells of it; empty where there is none.

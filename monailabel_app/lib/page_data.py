@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from lib.pixels import WINDOWS
 from lib.questions import Questions
-from lib.stored_answers import StoredAnswers
+from lib.stored_answers import Brief, StoredAnswers
 from lib.verdicts import VerdictError
 from radclear import __version__
 from radclear.ct import StudySource
@@ -32,6 +32,7 @@ NO_VIEWER = (
     "These studies come from a folder. OHIF shows studies of a DICOMweb archive only, so there are no links "
     "into it here."
 )
+JUDGED_ELSEWHERE = "A verdict is about an answer that is not kept here, such as one about another series."
 UPLOADED = "This study was uploaded and is not in the archive, so OHIF cannot show it."
 
 
@@ -86,9 +87,11 @@ class PageData:
         rows = [self._row(store.source(key)) for key in store.list_images()]
         return {"studies": rows}
 
-    def _verdicts(self, key: str) -> list[dict[str, str]]:
-        """The last verdict on each question."""
-        last = {verdict.task: verdict for verdict in self._app.verdicts.of_study(key)}
+    def _verdicts(self, key: str, briefs: Sequence[Brief]) -> list[dict[str, str]]:
+        """The last verdict on each question; of one with an answer, on the images that this is about."""
+        about = {brief.task: (None, brief.series_hash) for brief in briefs}
+        given = self._app.verdicts.of_study(key)
+        last = {v.task: v for v in given if v.task not in about or v.series_hash in about[v.task]}
         return [{"task": v.task, "verdict": v.verdict, "reader": v.reader} for v in last.values()]
 
     def _row(self, source: StudySource) -> dict[str, Any]:
@@ -97,12 +100,15 @@ class PageData:
             "id": source.key,
             **self._state(source.key, answered=bool(briefs)),
             "answers": [asdict(brief) for brief in briefs],
+            "unanswered": [task for task in self.tasks if task not in {brief.task for brief in briefs}],
             "verdicts": [],
         }
         try:
-            row["verdicts"] = self._verdicts(source.key)
+            row["verdicts"] = self._verdicts(source.key, briefs)
         except VerdictError as error:  # of one study; the others are shown
             row["reason"] = sentence(str(error))
+        if row["state"] == "not asked" and row["verdicts"]:
+            row["reason"] = JUDGED_ELSEWHERE
         return {**row, "name": source.name} if self._app.options.identifiers else row
 
     def _state(self, key: str, *, answered: bool) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import Any
 from lib.training_rows import (
     LabelColumns,
     TrainingError,
+    absent_classes,
     base_rows,
     patient_of,
     reader_rows,
@@ -86,13 +87,23 @@ def _train(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     write_rows(labels, rows, columns)
     _run_training(job, store, labels)
     print("comparing with the head that answers now", flush=True)
+    new, current = (
+        load_head(path, backbone_bundle=job["backbone"]) for path in (job["output"], job["current"])
+    )
+    table = LabelTable.read(
+        labels, classes=columns.classes, kind=new.kind, column=columns.column, store=store, warn=False
+    )
+    warnings = absent_classes(table)
+    for warning in warnings:
+        print(f"warning: {warning}", flush=True)
     return {
         "task": job["task"],
         "n_studies": dict(counts),
         "n_judged": len(studies),
         "base_rows_judged_anew": judged,
         "excluded": [{"key": key, "reason": reason} for key, reason in excluded.items()],
-        "held_out": _compared(job, store, labels, {study["key"] for study in studies}, columns),
+        "warnings": warnings,
+        "held_out": _compared(new, current, table, store, {study["key"] for study in studies}),
     }
 
 
@@ -160,15 +171,9 @@ def _run_training(job: dict[str, Any], store: EmbeddingStore, labels: Path) -> N
 
 
 def _compared(
-    job: dict[str, Any], store: EmbeddingStore, labels: Path, judged: set[str], columns: LabelColumns
+    new: Head, current: Head, table: LabelTable, store: EmbeddingStore, judged: set[str]
 ) -> dict[str, Any]:
     """The new head beside the current one on the held-out studies that readers judged."""
-    new, current = (
-        load_head(path, backbone_bundle=job["backbone"]) for path in (job["output"], job["current"])
-    )
-    table = LabelTable.read(
-        labels, classes=columns.classes, kind=new.kind, column=columns.column, warn=False, needs_split=True
-    )
     rows = [row for row in table.studies if row.split == "test" and row.study in judged]
     if not rows:
         return {"n_studies": 0, "reason": "no judged study is held out yet, so nothing can be compared"}

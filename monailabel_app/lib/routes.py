@@ -71,6 +71,7 @@ def serve(server: FastAPI, app: Any) -> None:
     server.add_exception_handler(RequestValidationError, invalid_response)
     origins = [str(origin) for origin in settings.MONAI_LABEL_CORS_ORIGINS]
     if not origins:
+        logger.info("CORS is closed to pages of other servers: MONAI Label's Allow Origins does not hold")
         server.user_middleware[:] = [m for m in server.user_middleware if m.cls is not CORSMiddleware]
     server.middleware_stack = Guard(
         SessionCookie(server.build_middleware_stack(), sessions),

@@ -1,4 +1,4 @@
-"""Answers that are kept beside the studies, whoever asked for them: the results page, or a batch."""
+"""Answers that are kept beside the studies, whoever asked for them: the page, a viewer, or a batch."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ class Brief:
         title: of the question.
         text: the answer.
         outdated: the server has other weights now.
+        series_hash: of the pixels that it is about.
     """
 
     task: str
     title: str
     text: str
     outdated: bool
+    series_hash: str
 
 
 class StoredAnswers:
@@ -40,7 +42,7 @@ class StoredAnswers:
         """
         self._labels = labels
         self._heads = heads
-        self._briefs: dict[tuple[str, str], tuple[int, dict[str, Any], str]] = {}
+        self._briefs: dict[tuple[str, str], tuple[int, dict[str, Any], str, str]] = {}
         self._lock = threading.Lock()
 
     def answer(self, key: str, task: str) -> dict[str, Any] | None:
@@ -61,11 +63,12 @@ class StoredAnswers:
             if answer is None:
                 return None
             (entry,) = answer["result"]["tasks"]
-            known = version, entry["model"], verdict(entry)
+            known = version, entry["model"], verdict(entry), answer["result"]["study"]["series_hash"]
             with self._lock:
                 self._briefs[key, task] = known
-        _, model, text = known
-        return Brief(task, task_title(task), text, self.is_outdated({"task": task, "model": model}))
+        _, model, text, series_hash = known
+        outdated = self.is_outdated({"task": task, "model": model})
+        return Brief(task, task_title(task), text, outdated, series_hash)
 
     def is_outdated(self, entry: Mapping[str, Any]) -> bool:
         """Whether an answer was given by other weights than the server has now."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.patients import hashed
-from radclear.cohort import EmbeddingStore
+from radclear.cohort import EmbeddingStore, LabelTable
 from radclear.ct import study_key
 from radclear.errors import RadclearError
 
@@ -139,6 +139,24 @@ def reader_rows(
         }
         for study in studies
     ]
+
+
+def absent_classes(table: LabelTable) -> list[str]:
+    """Sentences that name the classes which no study shows that a head was trained on or validated with.
+
+    Args:
+        table: what was trained from; the studies held out have warnings of their own.
+    """
+    found = []
+    for split, use, consequence in (
+        ("train", "trained on", "the new head cannot have learnt this"),
+        ("val", "validated with", "what is chosen there, such as calibration, rests on other studies"),
+    ):
+        n_positive = table.labels(split).sum(axis=0)
+        absent = [name for name, n in zip(table.classes, n_positive, strict=True) if not n]
+        if absent:
+            found.append(f"No study that was {use} shows {', '.join(absent)}: {consequence}.")
+    return found
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, str]], columns: LabelColumns) -> None:

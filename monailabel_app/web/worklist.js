@@ -5,7 +5,7 @@ import { ask } from "./asks.js";
 import { busyNotice } from "./busy.js";
 import { h, say, showView } from "./dom.js";
 import { bind } from "./keys.js";
-import { isOpen, stateMark, stateOf } from "./states.js";
+import { isOpen, lacksAnswers, stateMark, stateOf } from "./states.js";
 
 const SOON_S = 2;
 const LATER_S = 30;
@@ -97,7 +97,7 @@ export function showWorklist(session) {
     const words = `${rows.length} of ${studies.length} studies`;
     count.textContent = words;
     if (announce) say("");
-    const open = rows.filter((row) => ["not asked", "failed"].includes(stateOf(row).state)).length;
+    const open = rows.filter(lacksAnswers).length;
     askAll.textContent = `Ask for all shown (${open})`;
     askAll.disabled = open === 0;
     for (const head of heads) {
@@ -114,7 +114,7 @@ export function showWorklist(session) {
   }
 
   function askForAll() {
-    const wanted = arranged(session).filter((row) => ["not asked", "failed"].includes(stateOf(row).state));
+    const wanted = arranged(session).filter(lacksAnswers);
     wanted.forEach((row) => ask(row.id));
     say(wanted.length === 1 ? "One study is asked about." : `${wanted.length} studies are asked about, one after another.`);
   }
@@ -172,12 +172,11 @@ function arranged(session) {
 
 function line(study, session) {
   const now = stateOf(study);
-  const { state } = now;
   const address = `#/study/${encodeURIComponent(study.id)}`;
   const name = study.name ?? study.id;
-  const asked = ["not asked", "failed"].includes(state)
+  const asked = lacksAnswers(study)
     ? h("button", { type: "button", class: "small", onclick: () => ask(study.id) },
-      state === "failed" ? "Ask again" : "Ask", h("span", { class: "hidden" }, ` about ${name}`))
+      now.kind === "failed" ? "Ask again" : "Ask", h("span", { class: "hidden" }, ` about ${name}`))
     : null;
   const cells = session.tasks.map((task) => {
     const answer = study.answers.find((entry) => entry.task === task.task);

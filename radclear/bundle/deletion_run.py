@@ -46,9 +46,12 @@ class ClassDeletion:
 
     @property
     def verdict(self) -> str:
-        """In two words."""
+        """In a few words."""
         if self.result is None:
             return "not tested"
+        if self.result.undecided:
+            n = len(self.result.studies)
+            return f"undecided: {'1 study' if n == 1 else f'{n} studies of 1 patient'}"
         return "passed" if self.result.passed else "not passed"
 
 
@@ -182,15 +185,16 @@ def _has(label: tuple[float, ...] | int, c: int) -> bool:
 
 def _document(entry: ClassDeletion) -> dict[str, Any]:
     result = entry.result
+    decided = result is not None and not result.undecided
     return {
         "n_studies": len(result.studies) if result else 0,
         "n_patients": result.n_patients if result else 0,
         "prevalence": entry.n_positive / entry.n_studies,
         **{fall: getattr(result, fall).as_dict() if result else None for fall in FALLS},
-        "lesion_lowers": result.lesion_lowers if result else None,
-        "other_does_not": result.other_does_not if result else None,
-        "passed": result.passed if result else None,
-        "reason": entry.reason or None,
+        "lesion_lowers": result.lesion_lowers if decided else None,
+        "other_does_not": result.other_does_not if decided else None,
+        "passed": result.passed if decided else None,
+        "reason": entry.reason or (None if decided else entry.verdict),
         "excluded_by_reason": dict(Counter(reason for _, reason in entry.excluded)),
     }
 
@@ -223,11 +227,12 @@ def _print(found: Sequence[ClassDeletion], margin: int) -> None:
         result = entry.result
         share = f"{100 * entry.n_positive / entry.n_studies:.0f} %"
         counts = (len(result.studies), result.n_patients) if result else (0, 0)
-        falls = f"{_fall(result.lesion):<24} {_fall(result.other):<24} " if result else ""
+        falls = f"{fall_text(result.lesion):<24} {fall_text(result.other):<24} " if result else ""
         why = f": {entry.reason}" if entry.reason else ""
         print(f"  {entry.name:<16} {counts[0]:>7} {counts[1]:>8} {share:>10}  {falls}{entry.verdict}{why}")
 
 
-def _fall(entry: Estimate) -> str:
-    interval = "" if entry.interval is None else " [{:.3f}, {:.3f}]".format(*entry.interval)
-    return f"{entry.value:.3f}{interval}"
+def fall_text(entry: Estimate) -> str:
+    """A fall with its interval, in three decimals and without a minus before nothing."""
+    value, *interval = (f"{round(x, 3) + 0.0:.3f}" for x in (entry.value, *(entry.interval or ())))
+    return value + (f" [{', '.join(interval)}]" if interval else "")

@@ -59,6 +59,11 @@ class DeletionResult:
     harmless: float
 
     @property
+    def undecided(self) -> bool:
+        """Whether all studies are of one patient, from whom no interval can tell."""
+        return self.n_patients < 2
+
+    @property
     def lesion_lowers(self) -> bool:
         """Whether taking out the lesion lowers the probability: its interval lies above zero."""
         return _limits(self.lesion)[0] > 0

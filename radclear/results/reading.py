@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from radclear.results.wording import format_score, score_digits, sentence, task_title
+from radclear.results.wording import format_score, ranked_classes, score_digits, sentence, task_title
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,14 @@ def points_meaning(task: dict) -> str:
 
 
 def class_rows(task: dict) -> tuple[ClassRow, ...]:
-    """The classes of an answer: the most probable first, but stages and other exclusive ones in their order.
+    """The classes of an answer in the order of its line; stages and other exclusive ones in their own.
 
     Args:
         task: an entry of ``result["tasks"]``.
     """
     classes, digits = task["classes"], score_digits(task)
     if task["kind"] == "multilabel":
-        classes = sorted(classes, key=lambda entry: -entry["probability"])
+        classes = ranked_classes(task)
     rows = []
     for entry in classes:
         point, above = entry["operating_point"], entry["above_operating_point"]

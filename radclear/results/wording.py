@@ -72,28 +72,35 @@ def score_meaning(task: dict) -> str:
 def verdict(task: dict) -> str:
     """The answer in one line, for the heading of a task.
 
-    Classes above their operating points come by how far they are above; after three the rest is counted.
+    Names the first three of the positive classes in the order of `ranked_classes`; the rest is counted.
 
     Args:
         task: an entry of ``result["tasks"]``.
     """
-    ranked = sorted(task["classes"], key=lambda c: -c["probability"])
     digits = score_digits(task)
-    top = f"{ranked[0]['label']} ({format_score(ranked[0]['probability'], digits)})"
+    highest = max(task["classes"], key=lambda entry: entry["probability"])
+    top = f"{highest['label']} ({format_score(highest['probability'], digits)})"
     if task["kind"] != "multilabel":
         return (
             f"Most likely {top[0].lower()}{top[1:]}" if task["task"] == "staging" else f"Most likely: {top}"
         )
-    judged = [c for c in ranked if c["above_operating_point"] is not None]
-    if not judged:
+    if all(entry["above_operating_point"] is None for entry in task["classes"]):
         return f"Highest score: {top}; no operating points set"
-    positive = [c for c in judged if c["above_operating_point"]]
+    positive = [entry for entry in ranked_classes(task) if entry["above_operating_point"]]
     if not positive:
         return f"No class above its operating point; highest score: {top}"
-    positive.sort(key=lambda c: c["operating_point"] - c["probability"])
     named = [f"{c['label']} ({format_score(c['probability'], digits)})" for c in positive[:_NAMED_CLASSES]]
     rest = len(positive) - len(named)
     return ", ".join(named) + (f" and {rest} more" if rest else "")
+
+
+def ranked_classes(task: dict) -> list[dict]:
+    """Classes that may be there together, in a reader's order: positive ones first, by falling probability.
+
+    Args:
+        task: an entry of ``result["tasks"]``.
+    """
+    return sorted(task["classes"], key=lambda c: (not c["above_operating_point"], -c["probability"]))
 
 
 def sentence(text: str) -> str:

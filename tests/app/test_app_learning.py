@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -26,6 +27,7 @@ def learner(tmp_path_factory):
     from lib.patients import hashed
     from lib.training_rows import split_of
 
+    from radclear.ct import study_key
     from radclear.phantom import STAGE_CLASSES, make_phantom, write_nifti
 
     folder = tmp_path_factory.mktemp("learner")
@@ -36,10 +38,12 @@ def learner(tmp_path_factory):
     held_out = next(name for name in "ABCDEFGHIJKLMNOP" if split_of(hashed(name)) == "test")
     patients = folder / "patients.csv"
     patients.write_text(f"study,patient\ncase-0.nii.gz,{held_out}\ncase-1.nii.gz,{held_out}\n")
+    one_patient = [study_key(f"case-{number}.nii.gz") for number in (0, 1)]
     server = wait_until_up(launch(folder, studies, "patients", str(patients)))
     keys = sorted(server.request("GET", "/datastore/?output=all").json()["objects"])
     server.folder = folder
     server.stages = {key: STAGE_CLASSES[n % 4] for n, key in enumerate(keys)}
+    server.splits = {key: split_of(hashed(held_out if key in one_patient else key)) for key in keys}
     yield server
     server.stop()
 
@@ -150,11 +154,40 @@ def test_a_head_learns_is_published_and_the_old_one_stays_selectable(learner):
     held = report["held_out"]
     assert held["n_studies"] == report["n_studies"]["test"] == held["n_patients"] + 1
     assert set(held["auroc"]) == {"new", "current", "difference"}
+    check_absent_classes(learner, report, state["details"])
 
     back = learner.request("POST", f"/radclear/models/{TASK}/bundled").json()
     assert back["weights_sha256"] == before["weights_sha256"] == model(learner)["weights_sha256"]
     again = learner.request("POST", f"/radclear/models/{TASK}/{version}").json()
     assert again["weights_sha256"] == after["weights_sha256"]
+
+
+def check_absent_classes(server, report, printed):
+    """A stage that no study of a split has is named in a warning; one that some study has is in none."""
+    split_warnings = {"train": [], "val": [], "test": report["held_out"]["warnings"]}
+    for warning in report["warnings"]:
+        split_warnings["train" if "trained on" in warning else "val"].append(warning)
+        assert f"warning: {warning}" in printed
+    n_absent = 0
+    for split, warnings in split_warnings.items():
+        there = {stage for key, stage in server.stages.items() if server.splits[key] == split}
+        about = " ".join(w for w in warnings if "shows" in w or "no positive study" in w)
+        for stage in set(server.stages.values()):
+            named = re.search(rf"\b{stage}\b", about) is not None
+            assert named == (stage not in there), (split, stage, warnings)
+            n_absent += stage not in there
+    assert n_absent, "the studies of this test do show every stage in every split; choose others"
+
+
+def test_a_class_that_no_training_study_shows_is_named():
+    from lib.training_rows import absent_classes
+
+    from radclear.cohort.labels import LabelledStudy, LabelTable
+
+    rows = (("train", (1.0, 0.0, 0.0)), ("train", (1.0, 1.0, 0.0)), ("val", (1.0, 1.0, 1.0)))
+    studies = tuple(LabelledStudy(f"{n}", f"{n}", f"{n}", *row) for n, row in enumerate(rows))
+    (warning,) = absent_classes(LabelTable("multilabel", ("lung", "bone", "pelvis"), studies))
+    assert warning.startswith("No study that was trained on shows pelvis: ")
 
 
 def test_scores_and_the_least_certain_study(learner):
@@ -163,6 +196,9 @@ def test_scores_and_the_least_certain_study(learner):
     for key in keys[:8]:
         (entry,) = learner.infer(TASK, key).json()["result"]["tasks"]
         answers[key] = {row["name"]: row["probability"] for row in entry["classes"]}
+        if len(answers) == 3:
+            few = learner.request("POST", f"/scoring/{TASK}", json={}).json()
+            assert few["prevalence"]["IV"] == 0 and "IV has no figures: no positive study." in few["warnings"]
     scored = learner.request("POST", f"/scoring/{TASK}", json={}).json()
     assert scored["n_studies"] == 8 and sum(scored["excluded"].values()) == N_STUDIES - 8
     for name, figures in scored["metrics"].items():

@@ -82,6 +82,10 @@ def test_a_named_study_is_answered_from_the_chosen_series_or_from_another(served
     other = result(served.infer("staging", study.uid, params=params))["study"]
     assert other["series_hash"] == by_series["short"]["study"]["series_hash"]
     assert other["series_hash"] != by_study["series_hash"] and "asked for" in other["series_choice"]
+    rows = {row["id"]: row for row in served.request("GET", "/radclear/worklist").json()["studies"]}
+    for name, answer in by_series.items():
+        (shown,) = rows[study_key(study.series[name])]["answers"]
+        assert shown["series_hash"] == answer["study"]["series_hash"], "each series has its own"
     foreign = served.infer("staging", study.uid, params=json.dumps({"series": "1.2.3"}))
     assert foreign.status_code == 422 and "2" not in foreign.json()["detail"].split("series")[0]
     refused = served.infer("staging", study.series["coronal"])

@@ -44,7 +44,9 @@ def test_a_verdict_is_stored_with_its_reader_and_shown(web_server, answered):
     )
     assert accessibility_faults(answered) == []
     answered.get_by_role("link", name="Worklist").click()
-    answered.locator(f"tr[data-id={DICOM}] [data-state='verdict given']").wait_for()
+    judged = answered.locator(f"tr[data-id={DICOM}] [data-state='partly judged']")
+    judged.wait_for()
+    assert "1 of 3 verdicts" in judged.inner_text(), "two verdicts on one of three questions"
 
 
 def test_a_verdict_that_is_not_stored_is_said_and_kept_in_the_form(web_server, answered):

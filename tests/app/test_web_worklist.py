@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from app_server import START_S, TRACES, needs_monailabel, write_long_study
 from browser import accessibility_faults, needs_chromium
 from web_server import BROKEN, DICOM, LONG, NIFTI, TASKS, start_web_server
 
+from radclear.phantom import make_phantom, write_dicom
 from radclear.results.wording import verdict
 
 pytestmark = [needs_monailabel, needs_chromium]
@@ -167,9 +169,91 @@ def test_what_a_batch_stored_is_shown_without_asking(served, tab, tmp_path):
         assert time.monotonic() < end
         time.sleep(0.5)
     tab.goto(f"{served.url}/radclear/")
-    state(tab, key, "answered").wait_for()
+    state(tab, key, "partly answered").wait_for()
+    assert "1 of 3 answered" in row(tab, key).inner_text()
     assert row(tab, key).locator("td", has_text="–").count() == 2
     row(tab, key).locator("a").click()
     tab.locator(".frame img[src^=blob]").wait_for()
     assert "Tumor location, Staging: there is no answer" in tab.inner_text(".banners")
     assert tab.get_by_role("button", name="Ask for answers").is_visible()
+
+
+@pytest.fixture(scope="module")
+def two_series(served, tmp_path_factory):
+    """The id of a study with two series, and the UID of the one that reading does not choose."""
+    from pydicom import dcmread
+
+    folder = tmp_path_factory.mktemp("two")
+    long, short = (
+        write_dicom(make_phantom(seed, n_slices=24, size=64), folder / "study" / str(seed)) for seed in (8, 9)
+    )
+    for file in (*long[12:], *short[6:]):
+        file.unlink()
+    packed = shutil.make_archive(str(folder / "two"), "zip", folder / "study")
+    with open(packed, "rb") as stream:
+        sent = served.request("PUT", "/datastore/image?image=two", files={"file": ("two.zip", stream)})
+    return sent.json()["image"], str(dcmread(short[0]).SeriesInstanceUID)
+
+
+def listed(served, key):
+    rows = served.request("GET", "/radclear/worklist").json()["studies"]
+    return next(row for row in rows if row["id"] == key)
+
+
+def judge(served, key, answer):
+    """A reader agrees with an answer."""
+    result = answer["result"]
+    model = result["tasks"][0]["model"]
+    said = {"image": key, "task": result["tasks"][0]["task"], "verdict": "agree", "reader": "Ada"}
+    said |= {"weights_sha256": model["weights_sha256"], "backbone_sha256": model["backbone_weights_sha256"]}
+    said["series_hash"] = result["study"]["series_hash"]
+    assert served.request("POST", "/radclear/verdicts", json=said).status_code == 201
+
+
+def test_an_answer_about_a_series_that_a_client_named_is_not_shown_as_the_studys(served, tab, two_series):
+    key, series = two_series
+    named = served.infer("staging", key, params=json.dumps({"series": series})).json()
+    judge(served, key, named)
+    tab.goto(f"{served.url}/radclear/")
+    state(tab, key, "not asked").wait_for()
+    assert "A verdict is about an answer that is not kept here" in row(tab, key).inner_text()
+    assert "✓ agree" in row(tab, key).inner_text()
+    own = served.infer("staging_overlay", key, query={"output": "json"}).json()
+    assert own["result"]["study"]["series_hash"] != named["result"]["study"]["series_hash"]
+    known = listed(served, key)
+    assert [a["text"] for a in known["answers"]] == [verdict(own["result"]["tasks"][0])]
+    assert known["verdicts"] == [] and known["reason"] == "", "the verdict is about the other series"
+    served.infer("staging", key, params=json.dumps({"series": series}))
+    assert listed(served, key) == known, "asked once more, by name, and still the study's own is shown"
+
+
+def test_what_other_clients_asked_is_shown_and_counted(served, tab, two_series):
+    """Viewers ask one question at a time. An answer that cannot be kept is still given."""
+    key, _ = two_series
+    stage = served.infer("staging", key).json()
+    served.infer("lung_disease_findings", key)
+    kept = served.data / "labels" / "tumor_location"
+    blocked = kept / f"{key}.info.json"
+    blocked.mkdir(parents=True)
+    try:
+        assert served.infer("tumor_location", key).status_code == 200
+    finally:
+        blocked.rmdir()
+    assert "is not kept for the worklist" in served.printed and not list(kept.glob(f".{key}*"))
+    tab.goto(f"{served.url}/radclear/")
+    state(tab, key, "partly answered").wait_for()
+    assert "2 of 3 answered" in row(tab, key).inner_text()
+    tab.set_viewport_size({"width": 840, "height": 700})
+    assert tab.locator(".badge").evaluate_all("all => all.every(e => e.getClientRects().length === 1)")
+    judge(served, key, stage)
+    tab.reload()
+    state(tab, key, "partly judged").wait_for()
+    assert "1 of 2 verdicts" in row(tab, key).inner_text()
+    row(tab, key).get_by_role("button", name="Ask").click()
+    row(tab, key).get_by_text("1 of 3 verdicts").wait_for()
+    for task in ("lung_disease", "tumor_location"):
+        judge(served, key, served.infer(task, key).json())
+    tab.reload()
+    state(tab, key, "judged").wait_for()
+    assert "3 of 3 verdicts" in row(tab, key).inner_text()
+    assert accessibility_faults(tab) == []

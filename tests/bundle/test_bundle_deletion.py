@@ -13,8 +13,10 @@ from bundle_fixtures import run_config
 
 from radclear.bundle import BundleError, load_head
 from radclear.bundle.boxes import read_class_boxes
+from radclear.bundle.deletion_run import fall_text
 from radclear.cohort import EmbeddingStore
 from radclear.ct import study_key
+from radclear.evaluation import Estimate
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
 DISEASE, STAGING = "lung_disease_classification", "staging_classification"
@@ -108,6 +110,7 @@ def test_what_cannot_be_tested_has_a_reason(trained, cohort, tmp_path, capsys, c
             and "give studies with annotated slices" in classes[name]["reason"]
         )
     assert classes["nodule"]["excluded_by_reason"] == {"annotated, but its label says no": 1}
+    assert classes["nodule"]["passed"] is not None
     assert "emphysema" in (said := capsys.readouterr().out) and "not tested: none of 0" in said
     assert evaluate(trained, cohort, tmp_path / "wide", deletion_margin=3) == 0
     wide = json.loads((tmp_path / "wide" / "lung_disease_deletion.json").read_text())["classes"]["nodule"]
@@ -115,6 +118,24 @@ def test_what_cannot_be_tested_has_a_reason(trained, cohort, tmp_path, capsys, c
         row["disease_nodule"] == "1" for row in test.values()
     )
     assert any("too few others" in reason for reason in wide["excluded_by_reason"])
+
+
+def test_one_study_alone_is_undecided_and_nothing_is_minus_zero(
+    trained, cohort, tmp_path, capsys, clean_process
+):
+    test = {row["study"]: row for row in read_rows(cohort / "labels.csv") if row["split"] == "test"}
+    boxes = read_rows(cohort / "boxes.csv")
+    one = next(b["study"] for b in boxes if b["kind"] == "nodule" and b["study"] in test)
+    kept = [b for b in boxes if b["kind"] == "nodule" and (b["study"] == one or b["study"] not in test)]
+    write_rows(tmp_path / "boxes.csv", kept)
+    assert evaluate(trained, cohort, tmp_path / "out", boxes=tmp_path / "boxes.csv") == 0
+    found = json.loads((tmp_path / "out" / "lung_disease_deletion.json").read_text())["classes"]["nodule"]
+    assert found["n_studies"] == 1 and found["reason"] == "undecided: 1 study"
+    assert found["passed"] is found["lesion_lowers"] is found["other_does_not"] is None
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.split()[:2] == ["nodule", "1"])
+    assert line.endswith("undecided: 1 study")
+    assert fall_text(Estimate(-0.0001, (-0.0004, 0.2), 9, "")) == "0.000 [0.000, 0.200]"
+    assert fall_text(Estimate(-0.0006, None, 0, "one")) == "-0.001"
 
 
 def test_it_is_made_only_when_asked_for(trained, cohort, tmp_path, clean_process):

@@ -8,6 +8,7 @@ import pytest
 
 from radclear.ct.study import Finding
 from radclear.results import ResultError, render_html
+from radclear.results.reading import class_rows
 from radclear.results.wording import format_mm, format_score, score_digits, verdict
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
@@ -216,17 +217,22 @@ def test_two_digits_are_enough_for_most(make):
     ("operating_points", "expected"),
     [
         ((0.1, 0.1, 0.1, 0.1, 0.1), "A (0.90), B (0.80), C (0.70) and 2 more"),
-        ((0.85, 0.1, 0.2, 0.3, 0.95), "B (0.80), C (0.70), D (0.60) and 1 more"),
-        ((0.85, 0.95, 0.2, 0.3, 0.95), "C (0.70), D (0.60), A (0.90)"),
+        ((0.85, 0.1, 0.2, 0.3, 0.95), "A (0.90), B (0.80), C (0.70) and 1 more"),
+        ((0.85, 0.95, 0.2, 0.3, 0.95), "A (0.90), C (0.70), D (0.60)"),
         ((0.95, 0.95, 0.95, 0.95, 0.5), "E (0.50)"),
         ((0.95, 0.95, 0.95, 0.95, 0.95), "No class above its operating point; highest score: A (0.90)"),
     ],
 )
-def test_the_heading_names_the_three_classes_furthest_above(make, operating_points, expected):
+def test_the_heading_names_the_first_positive_classes_of_the_table(make, operating_points, expected):
     answer = make.location(
         classes=tuple("abcde"), probabilities=(0.9, 0.8, 0.7, 0.6, 0.5), operating_points=operating_points
     )
-    assert verdict(make.result(make.study(), answer)["tasks"][0]) == expected
+    task = make.result(make.study(), answer)["tasks"][0]
+    assert verdict(task) == expected
+    rows = class_rows(task)
+    assert [row.strong for row in rows] == sorted((row.strong for row in rows), reverse=True)
+    named = [f"{row.label} ({row.text})" for row in rows if row.strong][:3]
+    assert not named or expected.startswith(", ".join(named))
 
 
 def test_scores_never_round_to_certainty():
