@@ -28,6 +28,13 @@ OLD_VMAMBA_NAMES = (
     (re.compile(r"^(layers\.\d+\.blocks\.\d+\.)self_attention\."), r"\1op."),
     (re.compile(r"^norm\."), "classifier.norm."),
 )
+# MambaOut as timm names it; the norm before its classifier is the encoder's.
+TIMM_MAMBAOUT_NAMES = (
+    (re.compile(r"^stem\."), "downsample_layers.0."),
+    (re.compile(r"^stages\.(\d+)\.downsample\."), r"downsample_layers.\1."),
+    (re.compile(r"^stages\.(\d+)\.blocks\."), r"stages.\1."),
+    (re.compile(r"^head\.norm\."), "norm."),
+)
 
 
 def load_backbone(state_dict: Mapping[str, Any]) -> nn.Module:
@@ -35,8 +42,8 @@ def load_backbone(state_dict: Mapping[str, Any]) -> nn.Module:
 
     Unwraps `state_dict`, `model` or `model_ema`; strips `module.`; takes `base_encoder.` of a contrastive
     checkpoint and leaves its momentum encoder and predictor; leaves classification and projection heads;
-    renames old VMamba keys; turns 1x1 convolutions into matrices where the backbone has a linear layer.
-    Weights become float32 copies.
+    renames the keys of old VMamba and of timm's MambaOut; turns 1x1 convolutions into matrices where the
+    backbone has a linear layer. Weights become float32 copies.
 
     Args:
         state_dict: what `torch.load(path, weights_only=True)` returned.
@@ -106,20 +113,22 @@ def trunk_tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
             for key, value in tensors.items()
             if not key.startswith(OTHER_NETWORKS)
         }
+    if any(re.match(r"stages\.\d+\.blocks\.\d+\.", key) for key in tensors):
+        tensors = _renamed(tensors, TIMM_MAMBAOUT_NAMES)
     heads = [key for key in tensors if key.startswith(HEADS)]
     if heads:
         logger.info("leaving %d tensors of the head: %s", len(heads), ", ".join(heads))
     trunk = {key: value for key, value in tensors.items() if key not in set(heads)}
     if any(re.match(r"layers\.\d+\.blocks\.\d+\.", key) for key in trunk):
-        trunk = _rename_old_vmamba(trunk)
+        trunk = _renamed(trunk, OLD_VMAMBA_NAMES)
     return trunk
 
 
-def _rename_old_vmamba(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _renamed(tensors: dict[str, Tensor], names: tuple[tuple[re.Pattern[str], str], ...]) -> dict[str, Tensor]:
     renamed: dict[str, Tensor] = {}
     for key, value in tensors.items():
         new = key
-        for pattern, replacement in OLD_VMAMBA_NAMES:
+        for pattern, replacement in names:
             new = pattern.sub(replacement, new)
         if new in renamed or (new != key and new in tensors):
             raise BackboneCheckpointError(f"{new} is there under its old and its new name", unexpected=[key])

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from radclear.backbones import load_backbone
+from radclear.backbones.vit import HEADS
 from radclear.errors import MissingDependencyError
 from radclear.pretraining.errors import PretrainingError
 
@@ -83,9 +84,17 @@ def _from_timm(name: str) -> dict[str, Any]:
     except ImportError as error:
         raise MissingDependencyError("timm", purpose=f"download the weights {name}") from error
     try:
-        return timm.create_model(name, pretrained=True).state_dict()
+        model = timm.create_model(name, pretrained=True)
     except Exception as error:  # the download's errors are of many kinds
         raise PretrainingError(
             f"timm could not provide {name} ({type(error).__name__}: {error}). Without network, download the "
             "checkpoint elsewhere and give its path as initial_weights"
         ) from error
+    heads = {block.attn.num_heads for block in getattr(model, "blocks", ()) if hasattr(block, "attn")}
+    if heads - {HEADS}:  # the tensors do not tell
+        raise PretrainingError(
+            f"{name} has {', '.join(map(str, sorted(heads)))} attention heads, and every ViT here has {HEADS}: "
+            f"with the same tensors it would be another network; take a model of {HEADS} heads, such as "
+            "timm:vit_base_patch16_224"
+        )
+    return model.state_dict()
