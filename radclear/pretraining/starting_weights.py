@@ -94,7 +94,7 @@ def _from_timm(name: str) -> dict[str, Any]:
     if heads - {HEADS}:  # the tensors do not tell
         raise PretrainingError(
             f"{name} has {', '.join(map(str, sorted(heads)))} attention heads, and every ViT here has "
-            f"{HEADS}: with the same tensors it would be another network; take a model of {HEADS} heads, such "
-            "as timm:vit_base_patch16_224"
+            f"{HEADS}: with the same tensors it would be another network; take a model of {HEADS} heads, as "
+            "timm:vit_base_patch16_224"
         )
     return model.state_dict()
