@@ -24,6 +24,7 @@ class StudyClassifier(nn.Module):
 
     Attributes:
         attention: (B, Z·W) of the last forward, detached.
+        embeddings: (B, Z·W, d) of the last forward, detached; zeros where padded.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class StudyClassifier(nn.Module):
         self.precision = precision
         self.frozen_backbone = frozen_backbone
         self.attention = torch.zeros(0, 0)
+        self.embeddings = torch.zeros(0, 0, 0)
         if frozen_backbone:
             backbone.requires_grad_(False)
             backbone.eval()
@@ -92,7 +94,8 @@ class StudyClassifier(nn.Module):
         n_instances = depth * n_windows
         if n_slices is None:
             feats = self.embed_instances(x, torch.arange(n_studies * n_instances, device=x.device))
-            logits = self.aggregator(feats.unflatten(0, (n_studies, n_instances)), None)
+            bags = feats.unflatten(0, (n_studies, n_instances))
+            logits = self.aggregator(bags, None)
         else:
             if list(n_slices.shape) != [n_studies] or not bool(((n_slices >= 1) & (n_slices <= depth)).all()):
                 raise AggregationError(
@@ -104,9 +107,10 @@ class StudyClassifier(nn.Module):
             index = mask.flatten().nonzero().squeeze(1)
             feats = self.embed_instances(x, index)
             bags = torch.zeros(n_studies * n_instances, feats.shape[1], dtype=feats.dtype, device=x.device)
-            bags = bags.index_copy(0, index, feats)
-            logits = self.aggregator(bags.unflatten(0, (n_studies, n_instances)), mask)
+            bags = bags.index_copy(0, index, feats).unflatten(0, (n_studies, n_instances))
+            logits = self.aggregator(bags, mask)
         self.attention = self.aggregator.attention
+        self.embeddings = bags.detach()
         return logits
 
     def embed_instances(self, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

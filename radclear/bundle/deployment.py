@@ -15,10 +15,12 @@ from radclear.bundle.configs import read_config
 from radclear.bundle.copying import copy_bundle
 from radclear.bundle.crossval import CrossValidation, write_manifest
 from radclear.bundle.crossval_settings import CrossvalError
+from radclear.bundle.domain import Domain
 from radclear.bundle.fold_training import FoldResult
 from radclear.bundle.head_weights import backbone_entry
 from radclear.bundle.loading import load_head
 from radclear.bundle.location import BundleError
+from radclear.bundle.training import describe_stored
 from radclear.bundle.weights import store_weights, weight_entries
 from radclear.ct import study_key
 
@@ -127,7 +129,9 @@ def _build(run: CrossValidation, place: Path, *, demonstration: bool | None) -> 
         | {key: run.settings[key] for key in ("max_epochs", "max_instances", "patience", "balance")},
         "crossval": {"settings_sha256": run.settings_sha256, "n_folds": run.plan.n_folds},
     }
-    store_weights(place, join_members(r.state_dict for r in results), provenance=provenance)
+    domain = Domain.fit([describe_stored(run.store, study.key) for study in run.table.studies])
+    members = join_members(r.state_dict for r in results)
+    store_weights(place, members, provenance=provenance, domain=domain)
 
 
 def compare_with_members(run: CrossValidation, bundle: str | Path) -> dict[str, Any]:

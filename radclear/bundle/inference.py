@@ -160,7 +160,8 @@ class ResultWriter(StudyWriter):
         self, source: StudySource, study: Study, prediction: torch.Tensor, seconds: dict[str, float]
     ) -> None:
         """Result document and page; `prediction` is (1, C)."""
-        answer = self.head.answer(prediction, self.head.network.attention, precision=self.precision)
+        network = self.head.network
+        answer = self.head.answer(prediction, network.attention, network.embeddings, precision=self.precision)
         result = build_result(
             study,
             [answer],

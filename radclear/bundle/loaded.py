@@ -14,6 +14,7 @@ from torch import nn
 from radclear.aggregation import KINDS, key_slices, slice_attention
 from radclear.bundle.calibration import calibrated_probabilities
 from radclear.bundle.configs import read_config
+from radclear.bundle.domain import Domain, describe
 from radclear.bundle.head_weights import weights_for_backbone
 from radclear.bundle.isotonic import check_isotonic
 from radclear.bundle.location import BundleError, read_metadata
@@ -132,6 +133,7 @@ class Head(LoadedBundle):
         isotonic: maps of `radclear.bundle.isotonic` in place of a temperature; None where there are none.
             A head with neither is not calibrated.
         operating_points: class → threshold; None where none were chosen.
+        domain: which studies it was trained on; None where its weights do not say.
     """
 
     def __init__(
@@ -168,6 +170,7 @@ class Head(LoadedBundle):
         )
         state_dict, self.weights_sha256 = read_weights(self.path, file_name=file_name)
         network.load_state_dict(state_dict)
+        self.domain = Domain.of(state_dict)
         entry = weight_entries(self.path)[file_name]
         self.demonstration = bool(entry["demonstration"]) or backbone.demonstration
         self.temperature: float | None = entry.get("temperature")
@@ -212,16 +215,20 @@ class Head(LoadedBundle):
             demonstration=self.demonstration,
         )
 
-    def answer(self, probabilities: torch.Tensor, attention: torch.Tensor, *, precision: str) -> TaskAnswer:
+    def answer(
+        self, probabilities: torch.Tensor, attention: torch.Tensor, feats: torch.Tensor, *, precision: str
+    ) -> TaskAnswer:
         """The answer to one study.
 
         Args:
             probabilities: (C,) or (1, C).
             attention: (Z·W,) or (1, Z·W), windows of a slice beside each other.
+            feats: (Z·W, d) or (1, Z·W, d), the embeddings that it was asked about.
             precision: of the encoder.
         """
         per_slice = slice_attention(attention.detach().double().cpu().flatten(), len(self.windows))
         values = probabilities.detach().double().cpu().flatten()
+        described = describe(feats.flatten(0, -2), len(self.windows))
         return TaskAnswer(
             task=self.task,
             kind=self.kind,
@@ -231,5 +238,7 @@ class Head(LoadedBundle):
             key_slices=key_slices(per_slice, self.n_key_slices, min_distance=KEY_SLICE_DISTANCE),
             operating_points=self.operating_points,
             calibrated=self.temperature is not None or self.isotonic is not None,
+            domain_distance=self.domain.distance(described) if self.domain else None,
+            domain_limit=self.domain.limit if self.domain else None,
             model=self.provenance(precision=precision),
         )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from radclear.aggregation import StudyClassifier
+from radclear.bundle.domain import PREFIX
 from radclear.bundle.weights import WeightsError, aggregator_only
 
 
@@ -15,7 +16,8 @@ class HeadNetwork(StudyClassifier):
     """Slices of a study → logits; the backbone's weights are its own bundle's, the aggregator's the head's.
 
     Loading a state dict, as MONAI's exporters and MONAI Label do, is always strict for what the file is
-    about: either exactly the aggregator's tensors, or exactly all of them.
+    about: either exactly the aggregator's tensors, or exactly all of them. What the file says of its domain
+    (`radclear.bundle.domain`) is not the network's.
     """
 
     def load_state_dict(
@@ -31,6 +33,7 @@ class HeadNetwork(StudyClassifier):
         Raises:
             WeightsError: lists missing, unexpected and misshapen tensors.
         """
+        state_dict = {name: t for name, t in state_dict.items() if not name.startswith(PREFIX)}
         own = self.state_dict()
         complete = any(name.startswith("backbone.") for name in state_dict)
         expected = own if complete else aggregator_only(own)

@@ -141,7 +141,7 @@ def aggregate(head: Head, feats: torch.Tensor, *, precision: str) -> TaskAnswer:
     device = next(head.aggregator.parameters()).device
     with torch.inference_mode():
         logits = head.aggregator.eval()(feats.unsqueeze(0).to(device), None)
-        return head.answer(head.probabilities(logits), head.aggregator.attention, precision=precision)
+        return head.answer(head.probabilities(logits), head.aggregator.attention, feats, precision=precision)
 
 
 def _single_source(path: str | Path) -> StudySource:

@@ -15,10 +15,11 @@ from torch import nn
 from radclear.bundle.best_weights import BestWeights
 from radclear.bundle.calibration import describe_calibration, fit_calibration
 from radclear.bundle.copying import copy_bundle
+from radclear.bundle.domain import Domain, describe
 from radclear.bundle.head_weights import backbone_entry, weights_file_for
 from radclear.bundle.location import BundleError, find_backbone
 from radclear.bundle.weights import store_weights
-from radclear.cohort import BagDataset
+from radclear.cohort import BagDataset, EmbeddingStore
 from radclear.ct import study_key
 
 
@@ -47,7 +48,7 @@ def store_trained(
         labels: the label table, whose sha256 is recorded.
         kind, classes: of the head.
         demonstration: whether the weights only show how the software works.
-        studies: split → its data set.
+        studies: its data set for training, then that for validation.
         settings: what training depended on, for the record.
         calibration: `temperature` or `isotonic`.
 
@@ -74,7 +75,9 @@ def store_trained(
         "settings": dict(settings),
     }
     file_name = weights_file_for(target, backbone_path=backbone)
-    sha256 = store_weights(target, state_dict, provenance=provenance, file_name=file_name)
+    known = [[describe_stored(data.store, row.key) for row in data.studies] for data in studies.values()]
+    domain = Domain.fit(*known)
+    sha256 = store_weights(target, state_dict, provenance=provenance, file_name=file_name, domain=domain)
     record = {
         "validations": best.history,
         "excluded": [{"key": study_key(study), "reason": reason} for study, reason in excluded.items()],
@@ -86,6 +89,12 @@ def store_trained(
         f"weights in {target / 'models' / file_name}"
     )
     return sha256
+
+
+def describe_stored(store: EmbeddingStore, key: str) -> torch.Tensor:
+    """What `radclear.bundle.domain` looks at, of a study in a store."""
+    study = store.read(key)
+    return describe(study.feats, study.n_windows)
 
 
 def _excluded(datasets: Iterable[BagDataset]) -> dict[str, str]:

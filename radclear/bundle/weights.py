@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 
+from radclear.bundle.domain import Domain
 from radclear.bundle.location import BundleError, read_metadata, write_metadata
 
 DEFAULT_FILE = "model.pt"
@@ -43,12 +44,14 @@ def store_weights(
     provenance: Mapping[str, Any],
     file_name: str = DEFAULT_FILE,
     dtype: str = "float32",
+    domain: Domain | None = None,
 ) -> str:
     """Write weights into a bundle and their sha256 and provenance into its metadata.
 
     Args:
         bundle_dir: the bundle's folder.
         state_dict: name → tensor. For a head only the aggregator's, with or without the prefix `aggregator.`.
+        domain: of a head, see `radclear.bundle.domain`; goes into the same file.
         provenance: must have `demonstration` (bool: weights that only show how the software works) and
             `training` (str: how the weights were made, one or two sentences); for a head also `backbone`, see
             `radclear.bundle.backbone_entry`. Further JSON values are kept as they are.
@@ -76,7 +79,7 @@ def store_weights(
         .to("cpu", _DTYPES[dtype] if tensor.is_floating_point() else tensor.dtype)
         .contiguous()
         for name, tensor in state_dict.items()
-    }
+    } | ({} if domain is None else domain.tensors())
     buffer = (
         io.BytesIO()
     )  # not a path: torch writes the path's name into the file, and equal weights should be equal bytes

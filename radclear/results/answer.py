@@ -91,6 +91,9 @@ class TaskAnswer:
         operating_points: threshold per class by name, or in the order of ``classes``; None where none is set.
         calibrated: whether the probabilities were calibrated on held-out studies.
         model: which weights answered.
+        domain_distance: how far the study lies from those of the training, without unit; None where the
+            weights do not tell.
+        domain_limit: distance above which the study counts as unlike them.
     """
 
     task: str
@@ -102,6 +105,8 @@ class TaskAnswer:
     operating_points: Mapping[str, float | None] | Sequence[float | None] | None
     calibrated: bool
     model: ModelProvenance
+    domain_distance: float | None = None
+    domain_limit: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.task, str) or not _NAME.fullmatch(self.task):
@@ -120,6 +125,12 @@ class TaskAnswer:
         object.__setattr__(self, "attention", _checked_attention(self.task, self.attention))
         object.__setattr__(self, "key_slices", self._checked_key_slices())
         object.__setattr__(self, "operating_points", self._checked_operating_points())
+
+    @property
+    def unlike_training(self) -> bool:
+        """Whether the study lies beyond the limit; False where the weights tell none."""
+        known = self.domain_distance is not None and self.domain_limit is not None
+        return known and self.domain_distance > self.domain_limit
 
     def _checked_probabilities(self) -> tuple[float, ...]:
         values = _vector(self.task, "probabilities", self.probabilities)

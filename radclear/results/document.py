@@ -194,9 +194,20 @@ def _warnings(answers: Sequence[TaskAnswer], findings: Sequence[dict]) -> list[d
                     "Use them to rank, not as probabilities.",
                 }
             )
+    warnings += [_unlike_training(answer) for answer in answers if answer.unlike_training]
     warnings += [
         {"code": f["code"], "task": None, "message": f["message"] or f["code"]}
         for f in findings
         if f["severity"] == "warning"
     ]
     return warnings
+
+
+def _unlike_training(answer: TaskAnswer) -> dict:
+    return {
+        "code": "unlike_training",
+        "task": answer.task,
+        "message": f"{task_title(answer.task)}: the images look unlike those that the weights were trained "
+        f"on (distance {answer.domain_distance:.1f}, usual up to {answer.domain_limit:.1f}). "
+        "The answer may be wrong however sure it sounds.",
+    }

@@ -54,9 +54,18 @@ def banners(result: dict) -> tuple[Banner, ...]:
     warnings = result["warnings"]
     demonstration = [w for w in warnings if w["code"] == "demonstration_weights"]
     uncalibrated = [w for w in warnings if w["code"] == "uncalibrated"]
+    unlike = [w for w in warnings if w["code"] == "unlike_training"]
     about_input = tuple(sentence(w["message"]) for w in warnings if w["task"] is None)
+    if unlike:
+        about_input = (
+            f"{_which(unlike, result)}: the images look unlike those that the weights were trained on. The "
+            "answer may be wrong however sure it sounds.",
+            *about_input,
+        )
     notes = [
-        w["message"] for w in warnings if w["task"] is not None and w not in (*demonstration, *uncalibrated)
+        w["message"]
+        for w in warnings
+        if w["task"] is not None and w not in (*demonstration, *uncalibrated, *unlike)
     ]
     if uncalibrated:
         notes.insert(
