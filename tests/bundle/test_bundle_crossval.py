@@ -267,9 +267,8 @@ def test_staging_of_both_kinds_and_other_aggregators(
         assert run.results[0].state_dict["head.5.first"].shape == (1,)
     feats = run.store.read(run.table.studies[0].key).feats.unsqueeze(0)
     with torch.inference_mode():
-        answer = head.answer(
-            head.probabilities(head.aggregator(feats)), head.aggregator.attention, precision="float32"
-        )
+        probabilities = head.probabilities(head.aggregator(feats))
+        answer = head.answer(probabilities, head.aggregator.attention, feats, precision="float32")
     assert answer.kind == kind and sum(answer.probabilities) == pytest.approx(1)
     _, code = run_config(
         tmp_path / "head" / "configs" / "evaluate.json",
