@@ -90,7 +90,9 @@ class MultiBranchMIL(MILAggregator):
         evidence = at_least_float32(self.finding(hidden))
         # elementwise as in `MILAggregator.classify`: autocast would take a matrix product to half precision
         full = at_least_float32(hidden)
-        pooled = torch.stack([(branch.unsqueeze(2) * full).sum(dim=1) for branch in branches.unbind(2)], dim=1)
+        pooled = torch.stack(
+            [(branch.unsqueeze(2) * full).sum(dim=1) for branch in branches.unbind(2)], dim=1
+        )
         found = (branches * evidence).sum(dim=1)
         study = torch.cat([self.reduce(pooled), found.unsqueeze(2)], dim=2).flatten(1)
         logits = at_least_float32(self.head(study))
