@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -186,6 +188,32 @@ def test_a_version_counts_when_it_is_whole_and_no_other_weights_answer_in_its_na
 
 
 @needs_monailabel
+def test_studies_are_compared_for_one_request_at_a_time():
+    """Embedding fifty studies takes minutes; as many requests as the server has threads would stop it."""
+    from lib.request_check import RequestError
+    from lib.strategies import LowestAgreement
+
+    begun, end = threading.Event(), threading.Event()
+
+    def look(source, head, use):
+        begun.set()
+        assert end.wait(60)
+        return 0.5
+
+    store = SimpleNamespace(source=lambda key: key, studies=SimpleNamespace(ready=lambda source: source))
+    app = SimpleNamespace(datastore=lambda: store, answers=SimpleNamespace(look=look))
+    strategy = LowestAgreement(app, "")
+    head = SimpleNamespace(task="staging", aggregator=SimpleNamespace(members=(1, 2)))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(strategy.choose, ["study-1"], head)
+        assert begun.wait(60)
+        with pytest.raises(RequestError, match="another request") as refused:
+            strategy.choose(["study-1"], head)
+        end.set()
+        assert first.result()[0] == "study-1" and refused.value.status == 429
+    assert strategy.choose(["study-1"], head)[1]["agreement"] == 0.5
+
+
 def test_entropy_and_agreement():
     import torch
     from lib.strategies import agreement, entropy_bits
