@@ -79,7 +79,7 @@ class HighestEntropy(StudyStrategy):
 
 
 class LowestAgreement(StudyStrategy):
-    """The study on whose slices the folds of a head agree least about where to look; for one request at a time."""
+    """The study on whose slices the folds of a head agree least where to look; for one request at a time."""
 
     def __init__(self, app: Any, description: str) -> None:
         super().__init__(app, description)
