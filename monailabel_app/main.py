@@ -102,7 +102,10 @@ class RadclearApp(MONAILabelApp):
         return {name: task.head.weights_sha256 for name, task in self._infers.items()}
 
     def init_datastore(self) -> Datastore:
-        """The studies; and below the data folder uploads, converted volumes and stored results."""
+        """The studies; and below the data folder uploads, converted volumes and stored results.
+
+        MONAI Label's own would fetch tools for an archive at the start.
+        """
         options = self.options
         index = self._index()
         volumes = VolumeFiles(
@@ -221,6 +224,3 @@ class RadclearApp(MONAILabelApp):
 
     def _load_sessions(self, load: bool = False) -> None:
         """None: a session would keep an uploaded image, and unpack archives, outside the store."""
-
-    def _download_dcmqi_tools(self) -> None:
-        """Nothing is fetched at start; radclear writes no segmentations through dcmqi."""

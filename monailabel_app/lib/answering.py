@@ -42,13 +42,15 @@ def answer_request(
     wanted = {name: request[name] for name in ("series", "user", "client_id") if request.get(name)}
     file, answer = models[model]({**wanted, "source": store.studies.ready(source)})
     task = models[model].head.task
-    store.failures.clear(source.key, task)
+    own = not request.get("series") or store.studies.archived(source) is not None
+    if own:  # not of another series of a folder: the study's own may fail on
+        store.failures.clear(source.key, task)
     if reason := choice_reason(store.studies, image, source, asked=bool(request.get("series"))):
         answer["result"]["study"] |= reason
     if request.get("save_label"):
         label = _store(store, source.key, model, file, answer)
         return {"label": label, "tag": model, "file": None, "params": answer}
-    if not request.get("series") or store.studies.archived(source) is not None:
+    if own:
         _keep(store, source, task, answer)
     return {"label": None, "tag": model, "file": file, "params": answer}
 
@@ -67,11 +69,13 @@ def _keep(store: Datastore, source: StudySource, task: str, answer: Mapping[str,
 
 def _store(store: Datastore, key: str, tag: str, file: str | None, answer: Mapping[str, Any]) -> str:
     """Store an answer under a tag, with its file or else its result; a temporary file is removed."""
+    handle = None
     if file is None:
         handle, file = tempfile.mkstemp(prefix="radclear-", suffix=".json")
-        with open(handle, "w", encoding="utf-8") as stream:
-            json.dump(answer["result"], stream, ensure_ascii=False)
     try:
+        if handle is not None:
+            with open(handle, "w", encoding="utf-8") as stream:
+                json.dump(answer["result"], stream, ensure_ascii=False)
         return store.save_label(key, file, tag, {"model": tag, "params": answer})
     finally:
         os.unlink(file)

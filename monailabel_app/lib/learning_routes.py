@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -52,6 +53,7 @@ def learning_router(
     """
     router = APIRouter()
     scores: dict[str, Any] = {}
+    computing = threading.Lock()
 
     @router.post("/train/{task}")
     def train(task: str, params: OptionalBody = None, user: User = admin) -> dict[str, Any]:
@@ -104,7 +106,12 @@ def learning_router(
         heads = app.heads()
         checked_model(task, heads)
         checked_params(params, {"client_id": TRAIN_PARAMS["client_id"]})
-        scores[task] = score(app, heads[task])
+        if not computing.acquire(blocking=False):  # threads are few, and others wait for them
+            raise RequestError("a score is being computed; try again in some seconds", status=429)
+        try:
+            scores[task] = score(app, heads[task])
+        finally:
+            computing.release()
         return scores[task]
 
     @router.get("/scoring/")

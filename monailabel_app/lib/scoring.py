@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.audit import last_answers
+from lib.audit import answers
 from lib.consensus import consensus
 from lib.training_rows import patient_of
 from radclear.bundle import Head
@@ -21,8 +21,8 @@ N_RESAMPLES = 2000
 def score(app: Any, head: Head) -> dict[str, Any]:
     """Metrics of a head's answers where readers agree on what is right.
 
-    Only answers of the weights in use count; studies that these were not asked about are left out, and
-    counted.
+    Only answers of the weights in use count, about the images that were judged; studies without one are left
+    out, and counted.
 
     Args:
         app: the `RadclearApp`.
@@ -35,14 +35,17 @@ def score(app: Any, head: Head) -> dict[str, Any]:
     found = consensus(app.verdicts.newest(head.task), classes=head.classes, kind=head.kind)
     excluded = dict(found.excluded)
     rows = []
-    answers = last_answers(app.audit.path, task=head.task, weights_sha256=head.weights_sha256)
+    given = {}
+    for record in answers(app.audit.path, task=head.task, weights_sha256=head.weights_sha256):
+        if found.series.get(record["study"]) in (None, record["series_hash"]):
+            given[record["study"]] = record  # the newest, which comes last
     for study, label in found.labels.items():
-        answer = answers.get(study)
+        answer = given.get(study)
         source = _source(app, study)
         if source is None:
             excluded[study] = "the study is not in the store any more"
         elif answer is None:
-            excluded[study] = "these weights were not asked about it"
+            excluded[study] = "these weights were not asked about the images that were judged"
         else:
             patient = app.patients.of(study) or patient_of(source.path, study)
             rows.append((study, patient, answer["answer"], label))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -78,7 +79,11 @@ class HighestEntropy(StudyStrategy):
 
 
 class LowestAgreement(StudyStrategy):
-    """The study on whose slices the folds of a head agree least about where to look."""
+    """The study on whose slices the folds of a head agree least where to look; for one request at a time."""
+
+    def __init__(self, app: Any, description: str) -> None:
+        super().__init__(app, description)
+        self._comparing = threading.Lock()
 
     def choose(self, keys: list[str], head: Head) -> tuple[str, dict[str, Any]]:
         members = getattr(head.aggregator, "members", None)
@@ -88,7 +93,21 @@ class LowestAgreement(StudyStrategy):
                 "(radclear crossval), or take the strategy entropy or random",
                 status=409,
             )
-        found = {}
+        if not self._comparing.acquire(blocking=False):  # it may take minutes, and threads are few
+            raise RequestError(
+                "studies are being compared for another request; try again in some seconds", status=429
+            )
+        try:
+            found = self._compared(keys, head)
+        finally:
+            self._comparing.release()
+        if not found:
+            raise RequestError("no study without a verdict could be read", status=409)
+        key = min(found, key=found.__getitem__)
+        return key, {"agreement": round(found[key], 4), "n_compared": len(found)}
+
+    def _compared(self, keys: list[str], head: Head) -> dict[str, float]:
+        found: dict[str, float] = {}
         for key in keys[:MOST_COMPARED]:
             store = self.app.datastore()
             try:
@@ -96,10 +115,7 @@ class LowestAgreement(StudyStrategy):
                 found[key] = self.app.answers.look(source, head, lambda feats: agreement(head, feats))
             except RadclearError:
                 continue  # asking for its answer says what is wrong with it
-        if not found:
-            raise RequestError("no study without a verdict could be read", status=409)
-        key = min(found, key=found.__getitem__)
-        return key, {"agreement": round(found[key], 4), "n_compared": len(found)}
+        return found
 
 
 def entropy_bits(probabilities: Mapping[str, float], *, kind: str) -> float:

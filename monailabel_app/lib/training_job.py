@@ -21,8 +21,7 @@ def build_job(app: Any, task: str) -> dict[str, Any]:
         TrainingError: nobody's verdict gives a label.
     """
     head: Head = app.heads()[task]
-    newest = app.verdicts.newest(task)
-    found = consensus(newest, classes=head.classes, kind=head.kind)
+    found = consensus(app.verdicts.newest(task), classes=head.classes, kind=head.kind)
     store, excluded, studies = app.datastore(), dict(found.excluded), []
     known = set(store.list_images())
     for key, label in found.labels.items():
@@ -30,16 +29,12 @@ def build_job(app: Any, task: str) -> dict[str, Any]:
             excluded[key] = "the study is not in the store any more"
             continue
         source = store.studies.ready(store.source(key))
-        series = {v.series_hash for v in newest[key].values() if v.classes is not None and v.series_hash}
-        if len(series) > 1:
-            excluded[key] = "readers judged different series of the study"
-            continue
         studies.append(
             {
                 "key": key,
                 "path": str(source.path),
                 "fingerprint": source.fingerprint,
-                "series_hash": next(iter(series), None),
+                "series_hash": found.series[key],
                 "patient": app.patients.of(key),
                 "label": list(label),
             }

@@ -73,8 +73,8 @@ class MultiBranchMIL(MILAggregator):
     def forward(self, feats: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """As `MILAggregator.forward`."""
         logits, branches, evidence = self.branch(feats, mask)
-        found = torch.sigmoid((branches * evidence).sum(dim=1))
-        weight = found / found.sum(dim=1, keepdim=True)
+        found = (branches * evidence).sum(dim=1)
+        weight = torch.softmax(nn.functional.logsigmoid(found), dim=1)  # holds where every sigmoid is 0, too
         self.attention = (branches * weight.unsqueeze(1)).sum(dim=2).detach()
         return logits
 
@@ -88,7 +88,11 @@ class MultiBranchMIL(MILAggregator):
             scores = scores.masked_fill(~mask.unsqueeze(2), float("-inf"))
         branches = torch.softmax(scores, dim=1)
         evidence = at_least_float32(self.finding(hidden))
-        pooled = torch.matmul(branches.transpose(1, 2), at_least_float32(hidden))
+        # elementwise as in `MILAggregator.classify`: autocast would take a matrix product to half precision
+        full = at_least_float32(hidden)
+        pooled = torch.stack(
+            [(branch.unsqueeze(2) * full).sum(dim=1) for branch in branches.unbind(2)], dim=1
+        )
         found = (branches * evidence).sum(dim=1)
         study = torch.cat([self.reduce(pooled), found.unsqueeze(2)], dim=2).flatten(1)
         logits = at_least_float32(self.head(study))

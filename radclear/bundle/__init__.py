@@ -29,6 +29,7 @@ from radclear.bundle.loaded import BackboneBundle, Head
 from radclear.bundle.loading import load_backbone_bundle, load_head, load_heads
 from radclear.bundle.location import BundleError, bundle_root, embedding_dim, find_backbone, read_metadata
 from radclear.bundle.network import HeadNetwork
+from radclear.bundle.network_check import check_network
 from radclear.bundle.pack import pack_bundle
 from radclear.bundle.predict import StudyPrediction, predict_study
 from radclear.bundle.predict_many import predict_folder
@@ -74,14 +75,15 @@ __all__ = [
     "TrainingChoices",
     "UnsafeExpressionError",
     "WeightsError",
+    "annotated_slices",
+    "annotation_record",
     "backbone_entry",
     "best_device",
     "bundle_root",
     "check_bundle",
     "check_config",
+    "check_network",
     "check_studies",
-    "annotated_slices",
-    "annotation_record",
     "check_training",
     "check_usage",
     "collate_study",
@@ -108,7 +110,7 @@ __all__ = [
     "store_ensemble",
     "store_trained",
     "store_weights",
-    "verify_weights",
     "training_loss",
     "training_network",
+    "verify_weights",
 ]

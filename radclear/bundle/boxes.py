@@ -49,17 +49,23 @@ def read_finding_boxes(
     boxes: dict[str, tuple[set[int], ...]] = {}
     others = set()
     for study, index, row in _rows(Path(path), kinds=kinds, studies=None, also=["kind"]):
-        name = row.get("site") if row["kind"] in LESION_KINDS else row["kind"]
+        lesion = row["kind"] in LESION_KINDS
+        if lesion and "site" not in row:
+            raise BundleError(
+                f"{path} has tumor lesions (kind {row['kind']}) and no column site, which tells whose "
+                f"attention they teach; add it, with values such as {', '.join(findings[:3])}"
+            )
+        name = (row["site" if lesion else "kind"] or "").strip()
         slices = boxes.setdefault(study, tuple(set() for _ in findings))
         if name in findings:
             slices[findings.index(name)].add(index)
         else:
-            others.add(name)
+            others.add(name or "blank")
     if not any(any(slices) for slices in boxes.values()):
-        found = ", ".join(sorted(map(str, others))) or "no box of the kinds that count"
+        found = ", ".join(sorted(others)) or "no box of the kinds that count"
         raise BundleError(
             f"{path}: no box is of a finding of this head (found: {found}; findings: {', '.join(findings)}); "
-            "name those of the table with --findings, or [] to teach one attention for all"
+            "name those of the table with --findings, one for each attention branch"
         )
     return boxes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,8 +17,8 @@ from radclear.bundle.location import BundleError
 from radclear.cohort import EmbeddingStore, LabelTable
 from radclear.results import write_atomically
 
-#: Options that every aggregator has.
-_COMMON = ("embedding_dim", "n_classes", "hidden_dim", "dropout", "kind")
+#: What an aggregator keeps in place of another with other options, whose defaults are its published ones.
+_OF_THE_TASK = ("embedding_dim", "n_classes", "kind")
 
 
 class CrossvalError(BundleError):
@@ -85,12 +86,10 @@ class TrainingChoices:
                 raise AggregationError(
                     f"aggregator is {self.aggregator!r}; expected one of {', '.join(AGGREGATORS)}"
                 )
-            name = AGGREGATORS[self.aggregator].__name__
-            if (
-                own["_target_"].rpartition(".")[2] != name
-            ):  # what only one kind of aggregator has does not carry over
-                own = {key: value for key, value in own.items() if key in _COMMON}
-            values["aggregator"] = {**own, "_target_": f"radclear.aggregation.{name}"}
+            chosen = AGGREGATORS[self.aggregator]
+            if not _same_options(own["_target_"], chosen):
+                own = {key: value for key, value in own.items() if key in _OF_THE_TASK}
+            values["aggregator"] = {**own, "_target_": f"radclear.aggregation.{chosen.__name__}"}
         return values
 
     def effective(self, bundle_root: str | Path) -> dict[str, Any]:
@@ -99,6 +98,13 @@ class TrainingChoices:
         keys = ("task", "kind", "classes", "windows", "image_size", "aggregator", "seed", "max_epochs")
         keys += ("learning_rate", "patience", "val_interval", "bags_per_batch", "max_instances", "balance")
         return {"n_folds": self.n_folds, **{key: config[key] for key in keys}}
+
+
+def _same_options(target: str, chosen: type) -> bool:
+    """Whether the aggregator that a config names takes the options of another, with the same defaults."""
+    known = {kind.__name__: kind for kind in AGGREGATORS.values()}
+    own = known.get(target.rpartition(".")[2])
+    return own is not None and inspect.signature(own) == inspect.signature(chosen)
 
 
 def cohort_sha256(table: LabelTable, store: EmbeddingStore) -> str:

@@ -1,12 +1,15 @@
 """NRRD and MHA through ITK, after a look at the header that ITK does not take.
 
-ITK fills in an orientation where a file has none and follows headers that point to other files; both are
+ITK fills in an orientation where a file has none, follows headers that point to other files, and takes what
+happens to be in memory for voxels where an MHA does not inflate, and looks at no checksum; all of it is
 refused here.
 """
 
 from __future__ import annotations
 
+import math
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from radclear.ct.errors import CTInputError
 from radclear.errors import MissingDependencyError
 
 _HEADER_BYTES = 64 * 1024
+_PIECE_BYTES = 2**20
 _NAMES = {"nrrd": "NRRD", "mha": "MHA"}
 
 
@@ -44,6 +48,7 @@ def read_itk(path: Path, kind: str, *, cap_bytes: int) -> tuple[np.ndarray, np.n
     try:
         shape, itemsize = _announced(itk, path, kind)
         check_size(shape, itemsize, cap_bytes=cap_bytes, loaded=True)
+        _check_voxels(path, kind, math.prod(shape) * itemsize)
         image = itk.imread(str(path))
         values = itk.array_from_image(image).reshape(shape[::-1]).transpose(2, 1, 0)
         direction = np.asarray(itk.array_from_matrix(image.GetDirection()), np.float64)[:3, :3]
@@ -105,6 +110,12 @@ def _check_nrrd(header: bytes) -> None:
     fields = re.split(rb"\r?\n\r?\n", header, maxsplit=1)[0].lower()
     if re.search(rb"^data ?file\s*:", fields, re.MULTILINE):
         raise _points_elsewhere("NRRD")
+    compressed = not re.search(rb"^encoding\s*:\s*(raw|txt|text|ascii|hex)\s*$", fields, re.MULTILINE)
+    if compressed and re.search(rb"^(byte|line) ?skip\s*:\s*(?!\s|0+\s*$)", fields, re.MULTILINE):
+        # to skip from the end ITK inflates all there is, whatever the header promises
+        raise CTInputError(
+            "unreadable", "the NRRD skips compressed bytes; write it without byte or line skip"
+        )
     if not re.search(rb"^space\s*:", fields, re.MULTILINE) or b"space directions:" not in fields:
         raise _unknown_orientation("the NRRD header has no space or no space directions")
 
@@ -117,3 +128,24 @@ def _check_mha(header: bytes) -> None:
         raise _points_elsewhere("MHA")
     if not re.search(rb"^(TransformMatrix|Orientation|Rotation)\s*=", fields, re.MULTILINE):
         raise _unknown_orientation("the MHA header has no TransformMatrix")
+
+
+def _check_voxels(path: Path, kind: str, n_bytes: int) -> None:
+    """Refuse compressed voxels that are damaged or do not inflate to what the header promises."""
+    with open(path, "rb") as stream:
+        header = stream.read(_HEADER_BYTES)
+        end = re.search(rb"\r?\n\r?\n" if kind == "nrrd" else rb"ElementDataFile\s*=\s*LOCAL[^\n]*\n", header)
+        compressed = rb"^encoding\s*:\s*gz(ip)?\s*$" if kind == "nrrd" else rb"^CompressedData\s*=\s*[Tt1]"
+        if end is None or not re.search(compressed, header[: end.start()], re.MULTILINE):
+            return
+        stream.seek(end.end())
+        engine, n_inflated = zlib.decompressobj(zlib.MAX_WBITS | 32), 0  # 32: zlib or gzip
+        while not engine.eof and n_inflated <= n_bytes:
+            packed = engine.unconsumed_tail or stream.read(_PIECE_BYTES)
+            if not packed:
+                break
+            n_inflated += len(engine.decompress(packed, _PIECE_BYTES))
+    if not engine.eof or n_inflated != n_bytes:
+        raise CTInputError(
+            "unreadable", f"the {_NAMES[kind]}'s voxels do not inflate to the {n_bytes} bytes of its header"
+        )

@@ -197,5 +197,7 @@ def voxel_slabs(stream: BinaryIO, header: NiftiHeader) -> Iterator[np.ndarray]:
             if len(raw) != slab_bytes:
                 raise CTInputError("unreadable", "the NIfTI file ends early. Copy it again")
             yield np.frombuffer(raw, header.dtype).reshape(header.shape[1::-1]).T
+        if isinstance(stream, gzip.GzipFile) and stream.read(1):  # at the end the checksum is compared
+            raise CTInputError("unreadable", "the NIfTI file is damaged: it goes on after its last voxel")
     except (EOFError, OSError, zlib.error) as error:
         raise CTInputError("unreadable", f"the NIfTI file is damaged ({type(error).__name__})") from None

@@ -63,6 +63,24 @@ def test_matches_plain_arithmetic_in_float64(n_branches):
     np.testing.assert_allclose(model.attention, attention, rtol=1e-11, atol=1e-13)
 
 
+def test_attention_is_whole_where_no_branch_found_anything():
+    model, feats = make(), bags()
+    torch.nn.init.constant_(model.finding.bias, -300.0)  # sigmoid is 0 in float32
+    model(feats)
+    torch.testing.assert_close(model.attention.sum(1), torch.ones(2))
+
+
+def test_autocast_does_not_pool_in_half_precision():
+    model, feats, seen = make(), torch.randn(1, 600, D, generator=torch.Generator().manual_seed(2)), {}
+    model.instance.register_forward_hook(lambda module, given, hidden: seen.update(hidden=hidden.float()))
+    model.reduce.register_forward_pre_hook(lambda module, given: seen.update(pooled=given[0]))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, branches, _ = model.branch(feats)
+    expected = (branches.unsqueeze(3) * seen["hidden"].unsqueeze(2)).sum(dim=1)
+    assert seen["pooled"].dtype == torch.float32
+    torch.testing.assert_close(seen["pooled"], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_log_probabilities_of_ordered_classes_stay_log_probabilities():
     logits = make(C, kind="ordinal")(bags())
     torch.testing.assert_close(logits.exp().sum(1), torch.ones(2))

@@ -23,6 +23,23 @@ LONG_STUDIES = {"": 384, "_0": 24, "_1": 24, "_2": 384, "_3": 8}
 #: What must not get out: patients' names in folder names, and what is in DICOM headers of the studies.
 TRACES = ("DOE", "JANE", "ROE", "RICHARD", "PHANTOM-", "2.25.")
 
+#: Notes whom a Python process speaks to, from its first line on.
+_LISTENER = """
+import os, sys
+
+def note(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"):
+        host = args[1][0] if event == "socket.connect" and isinstance(args[1], tuple) else args[0]
+        said(str(host) if isinstance(host, str | bytes | None) else "local socket")
+
+def said(line):
+    with open(os.environ["CONNECTIONS"], "a") as file:
+        file.write(line + chr(10))
+
+said("listening")
+sys.addaudithook(note)
+"""
+
 needs_monailabel = pytest.mark.skipif(
     importlib.util.find_spec("monailabel") is None,
     reason="MONAI Label is not installed (it is in the pinned `label` environment only)",
@@ -44,6 +61,11 @@ class Server:
     def printed(self) -> str:
         """What the server wrote to its standard output and error so far."""
         return self.output.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def connections(self) -> list[str]:
+        """Hosts that the server of the fixture `server` has connected to or looked up, and its children."""
+        return (self.output.parent / "connections.txt").read_text(encoding="utf-8").splitlines()
 
     @property
     def app_log(self) -> Path:
@@ -184,6 +206,12 @@ def server(tmp_path_factory, small_studies):
     shutil.copytree(small_studies, studies)
     for seed, (name, n_slices) in enumerate(LONG_STUDIES.items()):
         write_long_study(studies / f"DOE^LONG{name}.nii", n_slices=n_slices, seed=seed)
-    running = wait_until_up(launch(folder, studies, "waiting", "3", "upload_mib", "4"))
+    (folder / "listener").mkdir()
+    (folder / "listener" / "sitecustomize.py").write_text(_LISTENER)
+    heard = {
+        "PYTHONPATH": f"{folder / 'listener'}{os.pathsep}{ROOT}",
+        "CONNECTIONS": str(folder / "connections.txt"),
+    }
+    running = wait_until_up(launch(folder, studies, "waiting", "3", "upload_mib", "4", environment=heard))
     yield running
     running.stop()

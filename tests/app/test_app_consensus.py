@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 from app_server import ROOT, needs_monailabel
@@ -16,6 +19,7 @@ STAGES = ("I", "II", "III", "IV")
 @dataclass(frozen=True)
 class Vote:
     classes: tuple[str, ...] | None
+    series_hash: str | None = None
 
 
 def votes(**by_reader):
@@ -44,6 +48,56 @@ def test_classes_that_may_be_together_need_more_than_half():
     assert tie.excluded == {"s": "as many readers for as against b"}
     none = consensus(votes(x=(), y=()), classes=names, kind="multilabel")
     assert none.labels == {"s": ()}
+
+
+def test_readers_of_different_series_give_no_label():
+    from lib.consensus import consensus
+
+    def of(*series):
+        verdicts = {f"reader {n}": Vote(("II",), name) for n, name in enumerate(series)}
+        return consensus({"s": verdicts}, classes=STAGES, kind="multiclass")
+
+    assert of("x", "y").excluded == {"s": "readers judged different series of the study"}
+    assert of("x", "x", None).series == {"s": "x"} and of(None).series == {"s": None}
+    silent = {"s": {"Ada": Vote(("II",), "x"), "Bob": Vote(None, "y")}}
+    assert consensus(silent, classes=STAGES, kind="multiclass").series == {"s": "x"}
+
+
+def test_a_score_is_of_the_answers_that_were_judged(tmp_path):
+    """One study has a later answer about another of its series; of one only another series was answered."""
+    from lib.scoring import score
+
+    from radclear.ct import StudySource
+
+    studies = {f"study-{n}": ("II" if n % 2 else "I", "x") for n in range(6)}
+    newest = {key: {"Ada": Vote((stage,), series)} for key, (stage, series) in studies.items()}
+    lines = []
+
+    def answer(study, series, right):
+        stage = studies[study][0]
+        p = {"I": 0.9, "II": 0.1} if (stage == "I") == right else {"I": 0.1, "II": 0.9}
+        lines.append(
+            {"event": "answer", "entry": "staging", "study": study, "series_hash": series, "answer": p}
+        )
+
+    for study in list(studies)[:5]:
+        answer(study, "x", True)
+    answer("study-0", "y", False)
+    answer("study-5", "y", False)
+    audit = tmp_path / "audit.jsonl"
+    audit.write_text("\n".join(json.dumps({**line, "weights_sha256": "a"}) for line in lines))
+    store = SimpleNamespace(
+        list_images=lambda: list(studies), source=lambda key: StudySource(key, tmp_path / key, key, "")
+    )
+    app = SimpleNamespace(
+        verdicts=SimpleNamespace(newest=lambda task: newest), audit=SimpleNamespace(path=audit),
+        patients=SimpleNamespace(of=lambda study: study), datastore=lambda: store,
+    )  # fmt: skip
+    head = SimpleNamespace(task="staging", classes=("I", "II"), kind="multiclass", weights_sha256="a")
+    found = score(app, head)
+    assert found["n_studies"] == 5
+    assert found["excluded"] == {"these weights were not asked about the images that were judged": 1}
+    assert found["metrics"]["macro"]["auroc"]["value"] == 1.0
 
 
 def test_rows_have_the_columns_of_the_heads_training_table():
@@ -134,6 +188,32 @@ def test_a_version_counts_when_it_is_whole_and_no_other_weights_answer_in_its_na
 
 
 @needs_monailabel
+def test_studies_are_compared_for_one_request_at_a_time():
+    """Embedding fifty studies takes minutes; as many requests as the server has threads would stop it."""
+    from lib.request_check import RequestError
+    from lib.strategies import LowestAgreement
+
+    begun, end = threading.Event(), threading.Event()
+
+    def look(source, head, use):
+        begun.set()
+        assert end.wait(60)
+        return 0.5
+
+    store = SimpleNamespace(source=lambda key: key, studies=SimpleNamespace(ready=lambda source: source))
+    app = SimpleNamespace(datastore=lambda: store, answers=SimpleNamespace(look=look))
+    strategy = LowestAgreement(app, "")
+    head = SimpleNamespace(task="staging", aggregator=SimpleNamespace(members=(1, 2)))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(strategy.choose, ["study-1"], head)
+        assert begun.wait(60)
+        with pytest.raises(RequestError, match="another request") as refused:
+            strategy.choose(["study-1"], head)
+        end.set()
+        assert first.result()[0] == "study-1" and refused.value.status == 429
+    assert strategy.choose(["study-1"], head)[1]["agreement"] == 0.5
+
+
 def test_entropy_and_agreement():
     import torch
     from lib.strategies import agreement, entropy_bits

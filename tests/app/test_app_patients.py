@@ -101,6 +101,7 @@ def test_jobs_and_scores_count_patients_by_the_table(tmp_path):
         hashes = {"weights_sha256": "a", "backbone_sha256": "b"}
         store.add(key, announce=lambda v: None, task="staging", comment="", **said, **hashes)
         answer = {"event": "answer", "entry": "staging", "study": key, "weights_sha256": "a"}
+        answer["series_hash"] = "x"
         lines.append(json.dumps({**answer, "answer": {"I": 0.4 + 0.1 * number, "II": 0.6 - 0.1 * number}}))
     (tmp_path / "audit.jsonl").write_text("\n".join(lines))
     sources = {key: StudySource(n, tmp_path / n, key, "x") for key, n in zip(keys, names, strict=True)}

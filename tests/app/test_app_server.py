@@ -226,6 +226,14 @@ def test_the_stock_client_works(server, tmp_path):
     assert file.endswith(".json") and params["label_names"] == {}
 
 
+def test_nothing_is_fetched_at_start_or_for_an_answer(server):
+    """The server's Python tells of every connection and every look-up of a name."""
+    assert server.infer("staging", DICOM).status_code == 200
+    heard = server.connections
+    assert "listening" in heard
+    assert set(heard) - {"listening", "local socket", "127.0.0.1", "localhost", "None"} == set()
+
+
 def test_nothing_that_clients_see_names_a_patient(server):
     texts = [server.request("GET", "/info/").text, server.request("GET", "/datastore/?output=all").text]
     texts += [server.infer(f"{task}{suffix}", DICOM).text for task in TASKS for suffix in ("", "_findings")]

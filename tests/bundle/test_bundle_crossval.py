@@ -14,7 +14,7 @@ from bundle_fixtures import run_config
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
-from radclear.aggregation import EnsembleMIL
+from radclear.aggregation import AttentionMIL, EnsembleMIL
 from radclear.bundle import (
     BundleError,
     CrossvalError,
@@ -281,10 +281,24 @@ def test_staging_of_both_kinds_and_other_aggregators(
     assert (tmp_path / "out" / "staging_metrics.json").is_file()
 
 
+def test_another_aggregator_is_the_published_one(bundles, tmp_path):
+    """Width and dropout of the shipped heads' branches are not those of CLEAR's attention."""
+    values = replace(CHOICES, aggregator="attention").overrides(bundles / DISEASE)["aggregator"]
+    made = config_parser(bundles / DISEASE, {"aggregator": values}).get_parsed_content("aggregator")
+    assert {name: tensor.shape for name, tensor in made.state_dict().items()} == {
+        name: tensor.shape for name, tensor in AttentionMIL(240, 5).state_dict().items()
+    }
+    shutil.copytree(bundles / DISEASE / "configs", tmp_path / "head" / "configs")
+    path = tmp_path / "head" / "configs" / "train.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"aggregator": {**values, "hidden_dim": 32}}))
+    pooled = replace(CHOICES, aggregator="mean_pool").overrides(tmp_path / "head")["aggregator"]
+    assert pooled["hidden_dim"] == 32  # alike but for the attention, so that the two can be compared
+
+
 def test_an_ensemble_may_be_cross_validated_again(done, cohort):
     values = replace(CHOICES, aggregator="gated").overrides(done.folder.parent / "head")
     assert values["aggregator"]["_target_"].endswith("GatedAttentionMIL")
-    assert values["aggregator"].keys() == done.settings["aggregator"].keys() - {"n_branches"}
+    assert values["aggregator"].keys() == {"_target_", "embedding_dim", "n_classes", "kind"}
     own = CHOICES.overrides(done.folder.parent / "head")["aggregator"]
     assert own == done.settings["aggregator"]
 

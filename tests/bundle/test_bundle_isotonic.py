@@ -207,7 +207,8 @@ def test_a_trained_head_answers_with_the_maps_of_its_validation_studies(
         found = [float(row[f"probability_{name}"]) for row in rows]
         np.testing.assert_allclose(found, expected, atol=1e-3)  # bags are padded in one and not in the other
     attention = torch.full((1, 12), 1 / 12)
-    assert head.answer(head.probabilities(asked[:1]), attention, precision="float32").calibrated
+    feats = torch.zeros(12, head.backbone.embedding_dim)
+    assert head.answer(head.probabilities(asked[:1]), attention, feats, precision="float32").calibrated
     other = head.config_sha256
     head.isotonic = None
     assert head.config_sha256 != other, "other answers must not pass for the same when a run is resumed"

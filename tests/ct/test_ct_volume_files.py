@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -112,6 +113,42 @@ def test_truncated_files_are_refused(tmp_path, image, name, compression, keep):
     raw = path.read_bytes()
     path.write_bytes(raw[: int(len(raw) * keep)])
     refuse(path, "unreadable")
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_compressed_voxels_that_are_damaged_are_refused(tmp_path, image, name):
+    path = tmp_path / name
+    itk.imwrite(image, str(path), compression=True)
+    raw = bytearray(path.read_bytes())
+    middle = len(raw) * 2 // 3
+    raw[middle : middle + 64] = bytes(64)
+    path.write_bytes(raw)
+    refuse(path, "unreadable")
+
+
+@pytest.mark.parametrize("n_bytes", [-2, 2, 2**24])
+def test_an_mha_that_inflates_to_another_size_is_refused(tmp_path, image, n_bytes):
+    """ITK would take what happens to be in memory for the voxels: of another patient, perhaps."""
+    path = tmp_path / "v.mha"
+    itk.imwrite(image, str(path), compression=True)
+    header, local, packed = path.read_bytes().partition(b"ElementDataFile = LOCAL\n")
+    voxels = zlib.decompress(packed)
+    voxels = voxels[:n_bytes] if n_bytes < 0 else voxels + bytes(n_bytes)
+    lines = [line for line in header.splitlines() if not line.startswith(b"CompressedDataSize")]
+    path.write_bytes(b"\n".join([*lines, local]) + zlib.compress(voxels))
+    refuse(path, "unreadable", "do not inflate")
+
+
+def test_an_nrrd_that_skips_compressed_bytes_is_refused(tmp_path, image):
+    """From the end, ITK would inflate all there is, for minutes where it is a bomb."""
+    path = tmp_path / "v.nrrd"
+    itk.imwrite(image, str(path), compression=True)
+    raw = path.read_bytes()
+    for line in (b"byte skip: -1", b"byteskip: 7", b"line skip: 3"):
+        path.write_bytes(raw.replace(b"endian:", line + b"\nendian:", 1))
+        refuse(path, "unreadable", "skips compressed bytes")
+    path.write_bytes(raw.replace(b"endian:", b"byte skip: 0\nendian:", 1))
+    read_volume(path, "nrrd", cap_bytes=2**30)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float32", "float64"])
