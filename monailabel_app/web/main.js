@@ -2,9 +2,9 @@
 
 import { hasToken, openViewers, request, signOut } from "./api.js";
 import { h, say, showView } from "./dom.js";
-import { listen, use } from "./keys.js";
+import { bind, listen, use } from "./keys.js";
 import { showSignIn } from "./signin.js";
-import { showStudy } from "./study.js";
+import { showStudy, studyKeys } from "./study.js";
 import { showWorklist } from "./worklist.js";
 
 let session = null;
@@ -25,6 +25,7 @@ async function start() {
   document.getElementById("use").textContent = session.intended_use;
   document.getElementById("reader").textContent = session.reader ? `Reader: ${session.reader}` : "";
   document.getElementById("sign-out").hidden = !hasToken();
+  bind("study", studyKeys(session)); // the help lists them before a study was opened
   let trouble = "";
   if (hasToken() && session.viewer) await openViewers().catch((error) => { trouble = error.message; });
   route();
