@@ -43,6 +43,7 @@ function route() {
 }
 
 document.addEventListener("signin", ({ detail: hadToken }) => {
+  if (session && !hadToken) return sayLoadAnew(); // a proxy had signed the reader in: it would not let the form through
   askWhoReads(hadToken ? "The server does not accept this sign-in, or no longer. Sign in again." : "");
 });
 document.getElementById("sign-out").addEventListener("click", async () => {
@@ -65,6 +66,15 @@ function askWhoReads(message) {
     signingIn = false;
     start();
   });
+}
+
+function sayLoadAnew() {
+  signingIn = true;
+  session = null;
+  use("");
+  showView("Sign in", h("h1", {}, "Your sign-in is over"),
+    h("p", { class: "error", role: "alert" }, "Load this page anew to sign in again. What was not stored has to be entered again."),
+    h("button", { type: "button", class: "main", onclick: () => location.reload() }, "Load anew"));
 }
 
 document.querySelector(".skip").addEventListener("click", (event) => {
