@@ -2,9 +2,9 @@
 
 import { hasToken, openViewers, request, signOut } from "./api.js";
 import { h, say, showView } from "./dom.js";
-import { listen, use } from "./keys.js";
+import { bind, listen, use } from "./keys.js";
 import { showSignIn } from "./signin.js";
-import { showStudy } from "./study.js";
+import { showStudy, studyKeys } from "./study.js";
 import { showWorklist } from "./worklist.js";
 
 let session = null;
@@ -25,6 +25,7 @@ async function start() {
   document.getElementById("use").textContent = session.intended_use;
   document.getElementById("reader").textContent = session.reader ? `Reader: ${session.reader}` : "";
   document.getElementById("sign-out").hidden = !hasToken();
+  bind("study", studyKeys(session)); // the help lists them before a study was opened
   let trouble = "";
   if (hasToken() && session.viewer) await openViewers().catch((error) => { trouble = error.message; });
   route();
@@ -42,6 +43,7 @@ function route() {
 }
 
 document.addEventListener("signin", ({ detail: hadToken }) => {
+  if (session && !hadToken) return sayLoadAnew(); // a proxy had signed the reader in: it would not let the form through
   askWhoReads(hadToken ? "The server does not accept this sign-in, or no longer. Sign in again." : "");
 });
 document.getElementById("sign-out").addEventListener("click", async () => {
@@ -64,6 +66,15 @@ function askWhoReads(message) {
     signingIn = false;
     start();
   });
+}
+
+function sayLoadAnew() {
+  signingIn = true;
+  session = null;
+  use("");
+  showView("Sign in", h("h1", {}, "Your sign-in is over"),
+    h("p", { class: "error", role: "alert" }, "Load this page anew to sign in again. What was not stored has to be entered again."),
+    h("button", { type: "button", class: "main", onclick: () => location.reload() }, "Load anew"));
 }
 
 document.querySelector(".skip").addEventListener("click", (event) => {

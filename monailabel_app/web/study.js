@@ -135,28 +135,41 @@ export async function showStudy(session, id, task) {
   document.addEventListener("asked", update);
 
   function bindKeys() {
-    const images = (action) => () => parts.images && action(parts.images);
-    const verdict = (name) => () => parts.verdict?.pick(name);
-    bind("study", [
-      ...session.tasks.map((question, place) => [`${place + 1}`, `${question.title.toLowerCase()}`,
-        () => choose(question.task)]),
-      [".", "next slice, towards the head", images((i) => i.step(1))],
-      ["ArrowUp", "next slice, towards the head", images((i) => i.step(1))],
-      [",", "previous slice, towards the feet", images((i) => i.step(-1))],
-      ["ArrowDown", "previous slice, towards the feet", images((i) => i.step(-1))],
-      ["]", "next key slice", images((i) => i.stepKey(1))],
-      ["[", "previous key slice", images((i) => i.stepKey(-1))],
-      ["w", "next window", images((i) => i.nextWindow())],
-      ["o", "open OHIF at this slice", images((i) => i.openViewer())],
-      ["a", "verdict: agree", verdict("agree")],
-      ["d", "verdict: disagree", verdict("disagree")],
-      ["c", "verdict: correct", verdict("correct")],
-      ["q", "ask (again) for the answers", () => !asking.hidden && ask(id)],
-      ["n", "next study", () => step(1)],
-      ["p", "previous study", () => step(-1)],
-      ["Escape", "back to the worklist", () => go("")],
-    ]);
+    const images = (action) => parts.images && action(parts.images);
+    bind("study", studyKeys(session, {
+      choose,
+      step: (by) => images((i) => i.step(by)),
+      stepKey: (by) => images((i) => i.stepKey(by)),
+      nextWindow: () => images((i) => i.nextWindow()),
+      openViewer: () => images((i) => i.openViewer()),
+      verdict: (name) => parts.verdict?.pick(name),
+      ask: () => !asking.hidden && ask(id),
+      stepStudy: step,
+      leave: () => go(""),
+    }));
   }
+}
+
+/** The keys of a study, as `bind` takes them; without `act` they are only named, for the help. */
+export function studyKeys(session, act) {
+  return [
+    ...session.tasks.map((question, place) => [`${place + 1}`, question.title.toLowerCase(), () => act?.choose(question.task)]),
+    [".", "next slice, towards the head", () => act?.step(1)],
+    ["ArrowUp", "next slice, towards the head", () => act?.step(1)],
+    [",", "previous slice, towards the feet", () => act?.step(-1)],
+    ["ArrowDown", "previous slice, towards the feet", () => act?.step(-1)],
+    ["]", "next key slice", () => act?.stepKey(1)],
+    ["[", "previous key slice", () => act?.stepKey(-1)],
+    ["w", "next window", () => act?.nextWindow()],
+    ["o", "open OHIF at this slice", () => act?.openViewer()],
+    ["a", "verdict: agree", () => act?.verdict("agree")],
+    ["d", "verdict: disagree", () => act?.verdict("disagree")],
+    ["c", "verdict: correct", () => act?.verdict("correct")],
+    ["q", "ask (again) for the answers", () => act?.ask()],
+    ["n", "next study", () => act?.stepStudy(1)],
+    ["p", "previous study", () => act?.stepStudy(-1)],
+    ["Escape", "back to the worklist", () => act?.leave()],
+  ];
 }
 
 function banners(study, session) {

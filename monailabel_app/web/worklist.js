@@ -54,7 +54,7 @@ export function showWorklist(session) {
     ["j", "next study", () => move(1)], ["ArrowDown", "next study", () => move(1)],
     ["k", "previous study", () => move(-1)], ["ArrowUp", "previous study", () => move(-1)],
     ["q", "ask for the answers to the chosen study", () => current() && ask(current())],
-    ["Escape", "clear the filter", () => { filter = box.value = ""; draw(true); focusOn(last); }],
+    ["Escape", "clear the filter", () => { filter = box.value = ""; draw(true); box.blur(); focusOn(last); }],
   ]);
   drawn = "";
   draw(false);
@@ -166,7 +166,8 @@ function arranged(session) {
     if (sort.column === "state") return stateOf(study).state;
     return study.answers.find((answer) => answer.task === sort.column)?.text ?? "\uffff";
   };
-  rows.sort((a, b) => value(a).localeCompare(value(b), "en", { numeric: true }) * (sort.down ? -1 : 1));
+  const numeric = sort.column !== "id" || session.identifiers; // an id is a hash: its digits are no number
+  rows.sort((a, b) => value(a).localeCompare(value(b), "en", { numeric }) * (sort.down ? -1 : 1));
   return rows;
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -228,8 +229,10 @@ class LabelTable:
                     where = f"study in split {training_split!r}: not learnable"
                     warnings.append(f"class {name!r} has no {lacking} {where}")
         if self.excluded:
+            reasons = Counter(reason for _, reason in self.excluded)
             warnings.append(
-                f"{len(self.excluded)} of {len(self.excluded) + len(self.studies)} studies are excluded"
+                f"{len(self.excluded)} of {len(self.excluded) + len(self.studies)} studies are excluded: "
+                + ", ".join(f"{n} × {reason}" for reason, n in reasons.items())
             )
         for warning in warnings if log else ():
             logger.warning("%s: %s", self.path, warning)

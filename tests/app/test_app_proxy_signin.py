@@ -103,6 +103,21 @@ def test_who_is_signed_in_reads_and_the_audit_says_who(signing, guarded, realm, 
 
 
 @needs_chromium
+def test_the_page_says_what_to_do_when_the_sign_in_at_nginx_is_over(signing):
+    url = f"https://{NAME}:{signing.port}"
+    flag = f"--host-resolver-rules=MAP {NAME} 127.0.0.1"
+    with viewer_page(url, flag, ignore_https_errors=True) as page:
+        name, _, value = COOKIE.partition("=")
+        page.context.add_cookies([{"name": name, "value": value, "url": url}])
+        page.goto(f"{url}/radclear/")
+        page.locator("tr[data-id] a").first.wait_for()
+        page.context.clear_cookies()
+        page.locator("tr[data-id] a").first.click()
+        page.get_by_text("Load this page anew").wait_for()
+        assert page.get_by_label("Password").count() == 0  # nginx would not let it through
+
+
+@needs_chromium
 def test_the_cookie_for_ohif_is_kept_over_tls(tmp_path_factory, guarded):
     """The page's own sign-in, behind nginx without one: Chromium keeps a `__Host-` cookie and sends it."""
     proxy = start_proxy(tmp_path_factory.mktemp("tls"), guarded.port)

@@ -71,6 +71,9 @@ def test_the_worklist_is_filtered_sorted_and_read_with_keys(worklist):
     assert [r.get_attribute("data-id") for r in worklist.locator("tr[data-id]").all()] == [BROKEN]
     worklist.keyboard.press("Escape")
     assert worklist.locator("tr[data-id]").count() == 4
+    worklist.keyboard.press("?")  # not typed into the filter, and no study was opened yet
+    assert "next key slice" in worklist.get_by_role("dialog", name="Keys and help").inner_text()
+    worklist.keyboard.press("Escape")
     head = worklist.get_by_role("button", name="Study", exact=True)
     head.click()
     ids = [r.get_attribute("data-id") for r in worklist.locator("tr[data-id]").all()]

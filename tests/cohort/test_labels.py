@@ -82,7 +82,7 @@ def test_missing_labels_and_splits_are_excluded_with_the_reason(table, missing):
     labels = table(rows)
     assert len(labels.studies) == 5
     assert labels.excluded == (("s6", "no label in location_liver"), ("s7", "no split"))
-    assert labels.warnings == ("2 of 7 studies are excluded",)
+    assert labels.warnings == ("2 of 7 studies are excluded: 1 × no label in location_liver, 1 × no split",)
     assert table(rows, **stages()).excluded == (("s6", "no label in stage"), ("s7", "no split"))
 
 
