@@ -52,6 +52,7 @@ demo: $(VENV)/$(INSTALLED)
 
 serve: $(TEST_VENV)/$(INSTALLED)
 	$(TEST_VENV)/bin/radclear phantom --output $(DEMO)/phantom --studies 1 --seed 11
+	@echo "The page for readers, as soon as the server is up: http://127.0.0.1:$(PORT)/radclear/"
 	$(TEST_VENV)/bin/python -m monailabel.main start_server --app monailabel_app --studies $(DEMO)/phantom/studies \
 		--host 127.0.0.1 --port $(PORT) --conf data $(DEMO)/server
 

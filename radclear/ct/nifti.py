@@ -37,6 +37,7 @@ _UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 #: qform and sform may differ by this much of a voxel over the whole volume before it is worth a warning.
 _FORM_TOLERANCE_VOXELS = 0.5
+_MOST_BEHIND = 64 << 20  # bytes behind the last voxel that are read for the sake of the checksum
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,20 @@ def voxel_slabs(stream: BinaryIO, header: NiftiHeader) -> Iterator[np.ndarray]:
             if len(raw) != slab_bytes:
                 raise CTInputError("unreadable", "the NIfTI file ends early. Copy it again")
             yield np.frombuffer(raw, header.dtype).reshape(header.shape[1::-1]).T
-        if isinstance(stream, gzip.GzipFile) and stream.read(1):  # at the end the checksum is compared
-            raise CTInputError("unreadable", "the NIfTI file is damaged: it goes on after its last voxel")
+        if isinstance(stream, gzip.GzipFile):  # at its end the checksum is compared
+            _read_on(stream)
     except (EOFError, OSError, zlib.error) as error:
         raise CTInputError("unreadable", f"the NIfTI file is damaged ({type(error).__name__})") from None
+
+
+def _read_on(stream: BinaryIO) -> None:
+    """To the end of the file; what may lie behind the voxels is not for the image."""
+    left = _MOST_BEHIND
+    while chunk := stream.read(1 << 20):
+        left -= len(chunk)
+        if left < 0:
+            raise CTInputError(
+                "unreadable",
+                f"the NIfTI file has more than {_MOST_BEHIND >> 20} MiB behind its last voxel; expected its "
+                "end. Write it anew",
+            )

@@ -126,6 +126,16 @@ def test_compressed_voxels_that_are_damaged_are_refused(tmp_path, image, name):
     refuse(path, "unreadable")
 
 
+@pytest.mark.parametrize("behind", [b"", b"more", bytes(3 << 20), bytes(65 << 20)])
+def test_bytes_behind_the_last_voxel_are_not_the_images(tmp_path, image, behind):
+    itk.imwrite(image, str(tmp_path / "v.nii"), compression=False)
+    path = tmp_path / "v.nii.gz"
+    path.write_bytes(gzip.compress((tmp_path / "v.nii").read_bytes() + behind, 1))
+    if len(behind) > 64 << 20:
+        return refuse(path, "unreadable", "64 MiB behind its last voxel")
+    np.testing.assert_array_equal(read_study(path).hu, read_study(tmp_path / "v.nii").hu)
+
+
 @pytest.mark.parametrize("n_bytes", [-2, 2, 2**24])
 def test_an_mha_that_inflates_to_another_size_is_refused(tmp_path, image, n_bytes):
     """ITK would take what happens to be in memory for the voxels: of another patient, perhaps."""
