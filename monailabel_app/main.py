@@ -27,8 +27,9 @@ from lib.publishing import announce_trained, publish
 from lib.recovery import recover
 from lib.routes import serve
 from lib.strategies import strategies
-from lib.studies import StudyIndex, UploadLimits
+from lib.studies import StudyIndex
 from lib.trainings import Trainings
+from lib.uploads import UploadLimits
 from lib.verdicts import VerdictStore
 from lib.versions import HeadVersions
 from lib.volumes import VolumeFiles

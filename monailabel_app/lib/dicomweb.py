@@ -19,7 +19,8 @@ from typing import Any
 from dicomweb_client import DICOMwebClient
 
 from lib.archive import UID, ArchiveError
-from lib.studies import StudyIndex, UnknownStudyError, UploadLimits
+from lib.studies import StudyIndex, UnknownStudyError
+from lib.uploads import UploadLimits
 from radclear.ct import CTInputError, StudySeries, StudySource, choose_from_metadata, study_key
 
 logger = logging.getLogger(__name__)

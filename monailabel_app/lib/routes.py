@@ -38,7 +38,7 @@ from lib.request_check import (
 from lib.responses import OUTPUTS, answer_response, error_response, finished, invalid_response
 from lib.series_choice import series_router
 from lib.session_routes import session_router
-from lib.studies import UPLOAD_SUFFIXES
+from lib.uploads import UPLOAD_SUFFIXES
 from lib.verdict_routes import verdict_router
 from lib.web_routes import web_router
 from radclear.errors import RadclearError

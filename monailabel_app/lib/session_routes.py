@@ -17,7 +17,7 @@ from monailabel.endpoints.user.auth import User
 
 from lib.datastore import ReadOnlyError
 from lib.request_check import checked_image
-from lib.studies import UPLOAD_SUFFIXES
+from lib.uploads import UPLOAD_SUFFIXES
 from radclear.ct import study_key
 
 NO_LABELS = (

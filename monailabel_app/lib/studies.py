@@ -3,51 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from radclear.ct import CTInputError, StudySeries, StudySource, find_studies, read_study, study_key
-from radclear.ct.listing import is_zip, list_folder, volume_format
+from lib.uploads import UploadLimits, Uploads
+from radclear.ct import StudySeries, StudySource, find_studies, study_key
+from radclear.ct.listing import list_folder
 from radclear.errors import RadclearError
 
 logger = logging.getLogger(__name__)
 
-UPLOAD_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".zip")
 _OTHERS_FOLDERS = ("labels",)  # where MONAI Label's own local store keeps results beside images
 _SOONEST_RESCAN_S = 2.0
 
 
 class UnknownStudyError(RadclearError):
     """No study has this id."""
-
-
-class UploadError(RadclearError):
-    """What was uploaded cannot be a study here; `status` is the HTTP status that says so."""
-
-    def __init__(self, message: str, *, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-@dataclass(frozen=True)
-class UploadLimits:
-    """How much may be uploaded.
-
-    Attributes:
-        largest_bytes: of one upload.
-        all_bytes: of all uploads together.
-        memory_cap_bytes: of a decoded study.
-    """
-
-    largest_bytes: int
-    all_bytes: int
-    memory_cap_bytes: int
 
 
 class StudyIndex:
@@ -64,17 +38,12 @@ class StudyIndex:
             rescan_s: seconds after which the folder is looked at again.
         """
         self.folder = None if folder is None else Path(folder).resolve()
-        self.uploads = Path(uploads)
-        self.uploads.mkdir(parents=True, exist_ok=True)
-        self._limits = limits
+        self.uploads = Uploads(uploads, limits)
         self._rescan_s = rescan_s
         self._sources: dict[str, StudySource] = {}
         self._names: frozenset[str] = frozenset()
         self._looked = float("-inf")
         self._scanning = threading.Lock()
-        self._uploading = threading.Lock()
-        for half in self.uploads.glob(".*.part*"):  # left by a process that was killed
-            half.unlink(missing_ok=True)
         self.rescan()
 
     def ids(self) -> list[str]:
@@ -124,7 +93,7 @@ class StudyIndex:
         """Look at the folders again; a folder that cannot be read keeps the studies known before."""
         with self._scanning:
             self._looked = time.monotonic()
-            sources = {source.key: source for source in self._uploaded()}
+            sources = {source.key: source for source in self.uploads.sources()}
             try:
                 sources |= {source.key: source for source in self._listed()}
             except RadclearError as error:
@@ -173,16 +142,6 @@ class StudyIndex:
                 return find_studies(self.folder / tops.pop())
         return sources
 
-    def _uploaded(self) -> list[StudySource]:
-        found = []
-        for file in sorted(self.uploads.iterdir()):
-            if not file.name.startswith(".") and (volume_format(file.name) or is_zip(file.name)):
-                with suppress(CTInputError):
-                    (source,) = find_studies(file)
-                    key = file.name.split(".")[0]
-                    found.append(replace(source, name=key, key=key))
-        return found
-
     def add(
         self,
         name: str,
@@ -195,7 +154,7 @@ class StudyIndex:
 
         Args:
             name: what the client calls it; only its hash is kept.
-            suffix: one of `UPLOAD_SUFFIXES`.
+            suffix: one of `lib.uploads.UPLOAD_SUFFIXES`.
             stream: its bytes.
             announce: called with the id before it is taken in; where it raises, it is not.
 
@@ -205,50 +164,7 @@ class StudyIndex:
         Raises:
             UploadError: too large, another kind, an id that is taken, or no readable CT study.
         """
-        if suffix not in UPLOAD_SUFFIXES:
-            raise UploadError(
-                f"files ending in {suffix[:16]!r} are not taken; expected {', '.join(UPLOAD_SUFFIXES)}",
-                status=415,
-            )
-        if not self._uploading.acquire(blocking=False):
-            raise UploadError("another upload is being read; try again in some seconds", status=429)
         key = study_key(name)
-        half = self.uploads / f".{key}-{os.urandom(6).hex()}.part{suffix}"
-        try:
-            if key in self._sources:
-                raise UploadError(
-                    "a study of this name is here already, and studies are not replaced; choose another name",
-                    status=409,
-                )
-            self._receive(stream, half)
-            try:
-                self._read(half)
-            except RadclearError as error:
-                raise UploadError(f"this is no study that can be read: {error}", status=422) from error
-            announce(key)
-            os.replace(half, self.uploads / f"{key}{suffix}")
-            self.rescan()
-            return key
-        finally:
-            half.unlink(missing_ok=True)
-            self._uploading.release()
-
-    def _read(self, path: Path) -> None:
-        read_study(path, memory_cap_bytes=self._limits.memory_cap_bytes)
-
-    def _receive(self, stream: BinaryIO, target: Path) -> None:
-        present = sum(file.stat().st_size for file in self.uploads.iterdir() if file.is_file())
-        room = min(self._limits.largest_bytes, self._limits.all_bytes - present)
-        with open(target, "xb") as file:
-            while chunk := stream.read(2**20):
-                room -= len(chunk)
-                if room < 0:
-                    raise UploadError(
-                        f"the upload is larger than {self._limits.largest_bytes} bytes, or all uploads "
-                        f"together than {self._limits.all_bytes}; ask the administrator to raise upload_mib "
-                        "or uploads_gib, or to put the study into the folder of studies",
-                        status=413,
-                    )
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
+        self.uploads.take(key, suffix, stream, is_taken=lambda key: key in self._sources, announce=announce)
+        self.rescan()
+        return key

@@ -9,7 +9,8 @@ import pytest
 from app_server import TRACES, launch, needs_monailabel, wait_until_up, write_long_study
 from fake_dicomweb import FakeArchive
 from lib.audit import verify_audit
-from lib.studies import UnknownStudyError, UploadLimits
+from lib.studies import UnknownStudyError
+from lib.uploads import UploadLimits
 
 from radclear.ct import read_study, study_key
 

@@ -12,7 +12,8 @@ import pytest
 from app_server import TRACES, write_long_study
 from lib.labels import LabelError, LabelFiles
 from lib.log_privacy import PrivateLog
-from lib.studies import StudyIndex, UnknownStudyError, UploadError, UploadLimits
+from lib.studies import StudyIndex, UnknownStudyError
+from lib.uploads import UploadError, UploadLimits
 from lib.volumes import VolumeFiles
 
 from radclear.ct import read_study, study_key
@@ -88,9 +89,9 @@ def test_links_out_of_the_folder_are_left_out(tmp_path, small_studies):
 def test_an_upload_is_kept_under_its_hash_and_found_again(index, scan, tmp_path):
     key = index.add("MEIER^HANS", ".nii.gz", io.BytesIO(scan))
     assert key == study_key("MEIER^HANS") and index.find("MEIER^HANS").key == key
-    assert [file.name for file in index.uploads.iterdir()] == [f"{key}.nii.gz"]
+    assert [file.name for file in index.uploads.folder.iterdir()] == [f"{key}.nii.gz"]
     assert read_study(index.find(key).path).hu.shape[0] == 8
-    again = StudyIndex(None, index.uploads, limits=LIMITS)
+    again = StudyIndex(None, index.uploads.folder, limits=LIMITS)
     assert again.ids() == [key] and again.find("MEIER^HANS").key == key
     with pytest.raises(UploadError, match="not replaced") as caught:
         index.add("MEIER^HANS", ".nii.gz", io.BytesIO(scan))
@@ -145,7 +146,7 @@ def test_what_is_no_study_is_refused_and_leaves_nothing(index, suffix, content, 
     with pytest.raises(UploadError, match=match) as caught:
         index.add("x", suffix, io.BytesIO(content))
     assert caught.value.status == status
-    assert not list(index.uploads.iterdir()) and not list(index.uploads.parent.glob("escaped*"))
+    assert not list(index.uploads.folder.iterdir()) and not list(index.uploads.folder.parent.glob("escaped*"))
 
 
 def test_uploads_together_are_bounded(tmp_path, scan):
