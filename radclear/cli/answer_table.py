@@ -48,7 +48,9 @@ def answer_tables(report: RunReport, *, names: bool = False, classes_shown: int 
 
 def input_warnings(report: RunReport) -> Iterator[tuple[str, str]]:
     """(study key, message) of what a reader must know about the input before believing an answer."""
+    from radclear.results.reading import banners
+
     for study in (*report.done, *report.skipped):
-        for warning in study.result["warnings"]:
-            if warning["task"] is None:
-                yield study.key, warning["message"]
+        for banner in banners(study.result):
+            if banner.kind == "input":
+                yield from ((study.key, message) for message in banner.messages)

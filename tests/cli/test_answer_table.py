@@ -29,6 +29,7 @@ def report(**points: float) -> RunReport:
     warnings = [
         {"code": "gap", "task": None, "message": "a slice is missing"},
         {"code": "demonstration_weights", "task": "lung_disease", "message": "only demonstrates"},
+        {"code": "unlike_training", "task": "lung_disease", "message": "distance 4.6"},
     ]
     result = {"tasks": [task], "warnings": warnings}
     record = StudyRecord(KEY, "DOE[red]^JANE", result=result, seconds={"read": 1.5})
@@ -64,4 +65,6 @@ def test_names_are_shown_as_they_are():
 
 
 def test_warnings_about_the_input_are_listed_and_those_about_weights_are_not():
-    assert list(input_warnings(report())) == [(KEY, "a slice is missing")]
+    (strange, missing) = input_warnings(report())
+    assert strange[0] == KEY and strange[1].startswith("Lung disease: the images look unlike those that")
+    assert missing == (KEY, "A slice is missing.")
