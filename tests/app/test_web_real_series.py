@@ -153,7 +153,8 @@ def test_a_real_series_is_asked_read_and_judged_with_keys(served, series, page):
         assert panel.locator(".verdict").inner_text() == verdict(entry)
     assert "64 axial slices of 512 × 512 pixels · 0.84 × 0.84 × 5.00 mm" in page.inner_text("main")
     banners = page.inner_text(".banners")
-    assert "Demonstration weights" in banners and "Check the input" not in banners
+    assert "Demonstration weights" in banners and "All tasks: the images look unlike those" in banners
+    assert page.locator(".banner.input p").count() == 1, "nothing else is odd about the images"
     for key, window in (("1", ABDOMEN), ("2", LUNG)):
         page.keyboard.press(key)
         assert_pictures(page, series, window)
@@ -163,7 +164,8 @@ def test_a_real_series_is_asked_read_and_judged_with_keys(served, series, page):
     page.locator(".stored", has_text="✓ Stored").wait_for()
     page.keyboard.press("Escape")  # leaves the field
     page.keyboard.press("Escape")  # leaves the study
-    row.locator("[data-state='verdict given']").wait_for()
+    row.locator("[data-state='partly judged']").wait_for()
+    assert "1 of 3 verdicts" in row.inner_text()
     assert "✓ agree" in row.locator("td[data-label='Lung disease']").inner_text()
     judged = answers["lung_disease"]
     told = served.request("GET", "/radclear/verdicts", params={"image": judged["study"]}).json()
