@@ -70,7 +70,9 @@ class StudyDatastore(Datastore):
         return str(self.volumes.path(self.source(image_id)))
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
-        source = self.source(image_id)
+        return self._info(self.source(image_id))
+
+    def _info(self, source: StudySource) -> dict[str, Any]:
         info = {"name": self.volumes.name(source)}
         return {**info, "study_name": source.name} if self.identifiers else info
 
@@ -144,8 +146,8 @@ class StudyDatastore(Datastore):
 
     def json(self) -> dict[str, Any]:
         objects = {}
-        for key in self.list_images():
-            info = self.get_image_info(key)
+        for key, source in self.studies.sources().items():
+            info = self._info(source)
             labels = {
                 tag: {"ext": f".{known['name'].rpartition('.')[2]}", "info": known}
                 for tag in self.labels.tags(key)

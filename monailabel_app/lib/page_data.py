@@ -83,9 +83,8 @@ class PageData:
 
     def worklist(self) -> dict[str, Any]:
         """All studies with their state and their answers in short."""
-        store = self._app.datastore()
-        rows = [self._row(store.source(key)) for key in store.list_images()]
-        return {"studies": rows}
+        sources = self._app.datastore().studies.sources()
+        return {"studies": [self._row(source) for source in sources.values()]}
 
     def _verdicts(self, key: str, briefs: Sequence[Brief]) -> list[dict[str, str]]:
         """The last verdict on each question; of one with an answer, on the images that this is about."""

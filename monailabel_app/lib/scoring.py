@@ -11,7 +11,6 @@ from lib.audit import answers
 from lib.consensus import consensus
 from lib.training_rows import patient_of
 from radclear.bundle import Head
-from radclear.ct import StudySource
 from radclear.evaluation import evaluate
 from radclear.evaluation.table import PredictionTable
 
@@ -39,9 +38,9 @@ def score(app: Any, head: Head) -> dict[str, Any]:
     for record in answers(app.audit.path, task=head.task, weights_sha256=head.weights_sha256):
         if found.series.get(record["study"]) in (None, record["series_hash"]):
             given[record["study"]] = record  # the newest, which comes last
+    sources = app.datastore().studies.sources()
     for study, label in found.labels.items():
-        answer = given.get(study)
-        source = _source(app, study)
+        answer, source = given.get(study), sources.get(study)
         if source is None:
             excluded[study] = "the study is not in the store any more"
         elif answer is None:
@@ -79,7 +78,3 @@ def score(app: Any, head: Head) -> dict[str, Any]:
             for name, metrics in evaluation.estimates.items()
         },
     }
-
-
-def _source(app: Any, study: str) -> StudySource | None:
-    return app.datastore().source(study) if study in app.datastore().list_images() else None

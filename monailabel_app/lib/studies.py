@@ -46,10 +46,14 @@ class StudyIndex:
         self._scanning = threading.Lock()
         self.rescan()
 
-    def ids(self) -> list[str]:
-        """Ids of all studies, in a fixed order."""
+    def sources(self) -> dict[str, StudySource]:
+        """All studies by id, in a fixed order, as they are at one moment: another look may come any time."""
         self._rescan_soon()
-        return sorted(self._sources)
+        return dict(sorted(self._sources.items()))
+
+    def ids(self) -> list[str]:
+        """Ids of all studies; see `sources`."""
+        return list(self.sources())
 
     def names(self) -> frozenset[str]:
         """Strings that may name patients, for the log to leave out."""
@@ -68,8 +72,8 @@ class StudyIndex:
         self._rescan_soon()
         for attempt in (0, 1):
             for key in (image, study_key(image)):
-                if key in self._sources:
-                    return self._sources[key]
+                if source := self._sources.get(key):
+                    return source
             if attempt == 0 and time.monotonic() - self._looked > _SOONEST_RESCAN_S:
                 self.rescan()
         raise UnknownStudyError("no study has this id; the datastore lists those there are")

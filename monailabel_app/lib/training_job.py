@@ -23,12 +23,12 @@ def build_job(app: Any, task: str) -> dict[str, Any]:
     head: Head = app.heads()[task]
     found = consensus(app.verdicts.newest(task), classes=head.classes, kind=head.kind)
     store, excluded, studies = app.datastore(), dict(found.excluded), []
-    known = set(store.list_images())
+    sources = store.studies.sources()
     for key, label in found.labels.items():
-        if key not in known:
+        if key not in sources:
             excluded[key] = "the study is not in the store any more"
             continue
-        source = store.studies.ready(store.source(key))
+        source = store.studies.ready(sources[key])
         studies.append(
             {
                 "key": key,

@@ -86,9 +86,8 @@ def test_a_score_is_of_the_answers_that_were_judged(tmp_path):
     answer("study-5", "y", False)
     audit = tmp_path / "audit.jsonl"
     audit.write_text("\n".join(json.dumps({**line, "weights_sha256": "a"}) for line in lines))
-    store = SimpleNamespace(
-        list_images=lambda: list(studies), source=lambda key: StudySource(key, tmp_path / key, key, "")
-    )
+    sources = {key: StudySource(key, tmp_path / key, key, "") for key in studies}
+    store = SimpleNamespace(studies=SimpleNamespace(sources=lambda: sources))
     app = SimpleNamespace(
         verdicts=SimpleNamespace(newest=lambda task: newest), audit=SimpleNamespace(path=audit),
         patients=SimpleNamespace(of=lambda study: study), datastore=lambda: store,

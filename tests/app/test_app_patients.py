@@ -105,9 +105,7 @@ def test_jobs_and_scores_count_patients_by_the_table(tmp_path):
         lines.append(json.dumps({**answer, "answer": {"I": 0.4 + 0.1 * number, "II": 0.6 - 0.1 * number}}))
     (tmp_path / "audit.jsonl").write_text("\n".join(lines))
     sources = {key: StudySource(n, tmp_path / n, key, "x") for key, n in zip(keys, names, strict=True)}
-    datastore = SimpleNamespace(
-        list_images=lambda: keys, source=sources.__getitem__, studies=SimpleNamespace(ready=lambda s: s)
-    )
+    datastore = SimpleNamespace(studies=SimpleNamespace(sources=lambda: sources, ready=lambda s: s))
     head = SimpleNamespace(
         task="staging", classes=("I", "II"), kind="multiclass", weights_sha256="a", path=tmp_path,
         backbone=SimpleNamespace(path=tmp_path),

@@ -6,10 +6,12 @@ import gzip
 import io
 import os
 import random
+import shutil
 import zipfile
+from types import SimpleNamespace
 
 import pytest
-from app_server import TRACES, write_long_study
+from app_server import TRACES, needs_monailabel, write_long_study
 from lib.labels import LabelError, LabelFiles
 from lib.log_privacy import PrivateLog
 from lib.studies import StudyIndex, UnknownStudyError
@@ -84,6 +86,27 @@ def test_links_out_of_the_folder_are_left_out(tmp_path, small_studies):
     studies.mkdir()
     os.symlink(small_studies / "ROE_RICHARD.nii.gz", studies / "linked.nii.gz")
     assert StudyIndex(studies, tmp_path / "uploads", limits=LIMITS).ids() == []
+
+
+@needs_monailabel
+def test_a_study_that_goes_while_the_store_is_listed_is_listed_once_more(small_studies, tmp_path):
+    from lib.datastore import StudyDatastore
+
+    folder = tmp_path / "studies"
+    shutil.copytree(small_studies, folder)
+    index = StudyIndex(folder, tmp_path / "uploads", limits=LIMITS)
+
+    def name(source):  # asked for at each study: at the first, all go, and the folder is looked at again
+        for file in folder.iterdir():
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        index.rescan()
+        return f"{source.key}.nrrd"
+
+    labels = LabelFiles(tmp_path / "labels")
+    store = StudyDatastore(index, SimpleNamespace(name=name), labels, failures=None)
+    known = index.ids()
+    assert list(store.json()["objects"]) == known and len(known) == 3
+    assert store.json()["objects"] == {}
 
 
 def test_an_upload_is_kept_under_its_hash_and_found_again(index, scan, tmp_path):
