@@ -24,7 +24,7 @@ from lib.training_rows import TrainingError
 from lib.verdicts import VerdictError
 from lib.versions import VersionError
 from lib.work_queue import QueueClosedError, QueueFullError
-from radclear.backbones.errors import EmbeddingMemoryError
+from radclear.backbones.errors import DeviceMemoryError
 from radclear.ct import CTInputError
 from radclear.errors import RadclearError
 
@@ -41,7 +41,7 @@ _STATUS = (
     (VerdictError, 503),
     (TrainingError, 409),
     (VersionError, 409),
-    (EmbeddingMemoryError, 503),
+    (DeviceMemoryError, 503),
     (CTInputError, 422),
 )
 _POLL_S = 0.5

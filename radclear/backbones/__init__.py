@@ -6,19 +6,20 @@ from radclear.backbones.embedding import embed_slices, normalize_slices
 from radclear.backbones.errors import (
     BackboneCheckpointError,
     BackboneNameError,
+    DeviceMemoryError,
     EmbeddingError,
-    EmbeddingMemoryError,
     PrecisionError,
 )
 from radclear.backbones.flops import count_flops, flops
+from radclear.backbones.memory import told_when_memory_is_short
 from radclear.backbones.precision import native_precisions, resolve_precision
 from radclear.backbones.registry import build, names
 
 __all__ = [
     "BackboneCheckpointError",
     "BackboneNameError",
+    "DeviceMemoryError",
     "EmbeddingError",
-    "EmbeddingMemoryError",
     "PrecisionError",
     "build",
     "count_flops",
@@ -30,4 +31,5 @@ __all__ = [
     "native_precisions",
     "normalize_slices",
     "resolve_precision",
+    "told_when_memory_is_short",
 ]

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from radclear.backbones.errors import EmbeddingError, EmbeddingMemoryError
+from radclear.backbones.errors import DeviceMemoryError, EmbeddingError
 from radclear.backbones.linear import keep_casts
+from radclear.backbones.memory import told_when_memory_is_short
 from radclear.backbones.precision import autocast, resolve_precision
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def embed_slices(
 
     Raises:
         EmbeddingError: slices of another shape or type, or embeddings that are not finite.
-        EmbeddingMemoryError: a single slice does not fit the device.
+        DeviceMemoryError: a single slice does not fit the device, or the backbone's weights do not.
         PrecisionError: the device lacks the precision.
     """
     _check(backbone, slices, batch_size)
@@ -66,20 +67,28 @@ def embed_slices(
     windows, count = slices.shape[0], slices.shape[0] * slices.shape[1]
     ordered = slices.transpose(0, 1)
     embeddings = torch.empty(count, backbone.embedding_dim)
-    backbone.to(device)
+    with told_when_memory_is_short("the backbone", device):
+        backbone.to(device)
     done = 0
     with _evaluating(backbone), torch.inference_mode(), autocast(device, dtype), keep_casts():
         while done < count:
-            instance = torch.arange(done, min(done + batch_size, count), device=slices.device)
-            chunk = ordered[instance // windows, instance % windows]
+            size = min(batch_size, count - done)
+            instance = torch.arange(done, done + size, device=slices.device)
             try:
-                embeddings[done : done + len(chunk)] = _embed_chunk(backbone, chunk, device)
-            except torch.OutOfMemoryError as error:
-                batch_size = _smaller_batch(len(chunk), device, error)
+                with told_when_memory_is_short("one slice", device):
+                    chunk = ordered[instance // windows, instance % windows]
+                    embeddings[done : done + size] = _embed_chunk(backbone, chunk, device)
+            except DeviceMemoryError:
+                if size == 1:
+                    raise
+                batch_size = size // 2
+                logger.warning(
+                    "out of memory with %d slices at once on %s; going on with %d", size, device, batch_size
+                )
                 if on_smaller_batch is not None:
                     on_smaller_batch(batch_size)
                 continue
-            done += len(chunk)
+            done += size
             if progress is not None:
                 progress(done)
     _check_finite(embeddings, windows, dtype)
@@ -105,19 +114,6 @@ def _check(backbone: nn.Module, slices: Tensor, batch_size: int) -> None:
         )
     if batch_size < 1:
         raise EmbeddingError(f"batch_size must be at least 1, found {batch_size}")
-
-
-def _smaller_batch(size: int, device: str | torch.device, error: Exception) -> int:
-    """Half of a batch that did not fit; the error with advice when it was a single slice."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.empty_cache()
-    if size == 1:
-        raise EmbeddingMemoryError(
-            f"one slice does not fit the memory of {torch.device(device)}; free memory on it, choose a "
-            "smaller backbone or a lower precision, or use another device"
-        ) from error
-    logger.warning("out of memory with %d slices at once on %s; going on with %d", size, device, size // 2)
-    return size // 2
 
 
 def _check_finite(embeddings: Tensor, windows: int, dtype: torch.dtype) -> None:

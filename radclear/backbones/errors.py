@@ -58,5 +58,5 @@ class EmbeddingError(RadclearError, ValueError):
     """Slices that cannot be embedded, or embeddings that are not numbers."""
 
 
-class EmbeddingMemoryError(RadclearError, MemoryError):
-    """The device has too little memory for a single slice."""
+class DeviceMemoryError(RadclearError, MemoryError):
+    """The device has too little memory: for a single slice, for the weights, or for a study's answer."""

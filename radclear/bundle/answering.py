@@ -89,7 +89,7 @@ class StudyAnswers:
 
         Raises:
             radclear.ct.CTInputError: the study cannot be read or is refused.
-            radclear.backbones.errors.EmbeddingMemoryError: not one slice fits the device.
+            radclear.backbones.errors.DeviceMemoryError: not one slice fits the device.
         """
         seconds: dict[str, float] = {}
         study, embeddings = self._embedded(source, head, series, seconds)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from radclear.aggregation import KINDS, key_slices, slice_attention
+from radclear.backbones import told_when_memory_is_short
 from radclear.bundle.calibration import calibrated_probabilities
 from radclear.bundle.configs import read_config
 from radclear.bundle.domain import Domain, describe
@@ -115,7 +116,8 @@ class BackboneBundle(LoadedBundle):
         except RuntimeError as error:
             raise WeightsError(f"the weights of {self.name} do not fit its network: {error}") from error
         self.demonstration = bool(weight_entries(self.path)[DEFAULT_FILE]["demonstration"])
-        self.backbone = backbone.to(device).eval()
+        with told_when_memory_is_short(f"{self.name}, with its weights,", device):
+            self.backbone = backbone.to(device).eval()
         self.embedding_dim = int(backbone.embedding_dim)
 
 
@@ -182,7 +184,8 @@ class Head(LoadedBundle):
         if self.isotonic is not None:
             check_isotonic(self.isotonic, kind=kind, classes=self.classes, where=f"{self.name}, {file_name}")
         self.backbone = backbone
-        self.network = network.to(device).eval()
+        with told_when_memory_is_short(f"{self.name}, with its weights,", device):
+            self.network = network.to(device).eval()
         self.aggregator = network.aggregator
         self.n_key_slices = n_key_slices
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from radclear.backbones import embed_slices, resolve_precision
+from radclear.backbones import embed_slices, resolve_precision, told_when_memory_is_short
 from radclear.bundle.loaded import Head
 from radclear.bundle.location import BundleError
 from radclear.cohort.same_study import study_identity
@@ -139,7 +139,7 @@ def _embed(
 def aggregate(head: Head, feats: torch.Tensor, *, precision: str) -> TaskAnswer:
     """The answer of a head from the (Z·W, d) embeddings of a study; `precision` is the encoder's."""
     device = next(head.aggregator.parameters()).device
-    with torch.inference_mode():
+    with torch.inference_mode(), told_when_memory_is_short(f"a bag of {len(feats)} embeddings", device):
         logits = head.aggregator.eval()(feats.unsqueeze(0).to(device), None)
         return head.answer(head.probabilities(logits), head.aggregator.attention, feats, precision=precision)
 

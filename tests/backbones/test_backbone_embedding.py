@@ -13,8 +13,8 @@ from torch import nn
 
 import radclear.backbones
 from radclear.backbones import (
+    DeviceMemoryError,
     EmbeddingError,
-    EmbeddingMemoryError,
     build,
     embed_slices,
     normalize_slices,
@@ -79,7 +79,7 @@ def test_evaluates_and_restores_the_mode_of_every_part():
     embed_slices(backbone, grey_slices(), precision="float32")
     assert backbone.modes == [False, False]
     assert backbone.training and not backbone.dropout.training
-    with pytest.raises(EmbeddingMemoryError):
+    with pytest.raises(DeviceMemoryError):
         embed_slices(MeanBackbone(fits=0), grey_slices(), precision="float32")
 
 
@@ -94,7 +94,7 @@ def test_batch_is_halved_when_memory_does_not_suffice(caplog):
 
 def test_a_single_slice_that_does_not_fit_is_an_error_with_advice():
     backbone = MeanBackbone(fits=0).train()
-    with pytest.raises(EmbeddingMemoryError, match="one slice does not fit the memory of cpu; free memory"):
+    with pytest.raises(DeviceMemoryError, match="one slice does not fit the memory of cpu; free memory"):
         embed_slices(backbone, grey_slices(), precision="float32")
     assert backbone.training
 

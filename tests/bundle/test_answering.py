@@ -11,6 +11,7 @@ import pytest
 import torch
 from bundle_fixtures import HEADS
 
+from radclear.backbones import DeviceMemoryError
 from radclear.bundle import StudyAnswers, answering, load_heads, predict_study
 from radclear.bundle.sharing import KeyedLocks, RecentValues
 from radclear.ct import find_studies
@@ -132,6 +133,19 @@ def test_short_memory_makes_smaller_batches_and_says_so(heads, sources, monkeypa
             expected.answers[0].probabilities, abs=1e-5
         )
     assert sizes[:3] == [8, 4, 2] and set(sizes[3:]) == {2}
+
+
+def test_short_memory_elsewhere_is_told_too(heads, bundles, sources, monkeypatch):
+    def short(*args, **options):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(heads[0].aggregator, "forward", short)
+        with pytest.raises(DeviceMemoryError, match=r"^a bag of \d+ embeddings does not fit"):
+            StudyAnswers().answer(sources[0], heads[0])
+    monkeypatch.setattr(torch.nn.Module, "to", short)
+    with pytest.raises(DeviceMemoryError, match="^lecl_gated_cnn, with its weights, does not fit"):
+        load_heads([bundles / HEADS[0]])
 
 
 def test_kept_studies_hold_no_pixels(heads, sources):

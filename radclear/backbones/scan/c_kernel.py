@@ -166,5 +166,7 @@ def _call(name: str, inputs: list[Tensor], others: list[Tensor | None], height: 
     pointers = [None if tensor is None else tensor.data_ptr() for tensor in (*inputs, *others)]
     code = getattr(_library, name)((ctypes.c_int64 * 8)(*numbers), torch.get_num_threads(), *pointers)
     if code:
-        reason = {1: f"{A.shape[2]} states are not supported", 2: "out of memory"}.get(code, f"code {code}")
+        if code == 2:
+            raise MemoryError(f"{name}: out of memory")
+        reason = f"{A.shape[2]} states are not supported" if code == 1 else f"code {code}"
         raise RuntimeError(f"{name} failed: {reason}")
