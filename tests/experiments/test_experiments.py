@@ -63,11 +63,12 @@ def test_comparison_on_phantoms_has_a_row_per_arm_and_differences_from_the_contr
     options = ["--cohort", str(runs / "other"), "--runs", str(runs / "arms"), "--output", str(output)]
     assert compare_phantoms.main([*options, "--image-size", "32", "--every", "2"]) == 0
     rows = pd.read_csv(output / "phantoms.csv").set_index("arm")
-    for task in ("lesion", "attention", "mean_pool"):
+    for task in ("lesion", "crop", "attention", "mean_pool"):
         assert (rows[f"{task}_low"] <= rows[task]).all() and (rows[task] <= rows[f"{task}_high"]).all()
-    expected = rows.loc["similarity", "lesion"] - rows.loc["control", "lesion"]
-    assert rows.loc["similarity", "lesion_difference"] == pytest.approx(expected, abs=2e-4)
-    assert pd.isna(rows.loc["control", "lesion_p"])
+    for task in ("lesion", "crop"):
+        expected = rows.loc["similarity", task] - rows.loc["control", task]
+        assert rows.loc["similarity", f"{task}_difference"] == pytest.approx(expected, abs=2e-4)
+        assert pd.isna(rows.loc["control", f"{task}_p"])
     assert "8 test patients" in capsys.readouterr().out
 
 
