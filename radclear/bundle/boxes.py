@@ -44,7 +44,7 @@ def read_finding_boxes(
         kinds: see `read_boxes`.
 
     Raises:
-        BundleError: as `read_boxes`, or no row is of any finding.
+        BundleError: as `read_boxes`, a row without a finding, or no row of any finding of these.
     """
     boxes: dict[str, tuple[set[int], ...]] = {}
     others = set()
@@ -55,12 +55,18 @@ def read_finding_boxes(
                 f"{path} has tumor lesions (kind {row['kind']}) and no column site, which tells whose "
                 f"attention they teach; add it, with values such as {', '.join(findings[:3])}"
             )
-        name = (row["site" if lesion else "kind"] or "").strip()
+        column = "site" if lesion else "kind"
+        name = (row[column] or "").strip()
+        if not name:  # whoever teaches with it would take the slice for one that shows nothing
+            raise BundleError(
+                f"{path}: the box of study {study!r}, slice {index}, has no {column}; write it, or leave the "
+                "whole study out"
+            )
         slices = boxes.setdefault(study, tuple(set() for _ in findings))
         if name in findings:
             slices[findings.index(name)].add(index)
         else:
-            others.add(name or "blank")
+            others.add(name)
     if not any(any(slices) for slices in boxes.values()):
         found = ", ".join(sorted(others)) or "no box of the kinds that count"
         raise BundleError(

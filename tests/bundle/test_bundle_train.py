@@ -23,7 +23,7 @@ from radclear.bundle import (
     read_metadata,
     seed_weights,
 )
-from radclear.bundle.boxes import read_boxes
+from radclear.bundle.boxes import read_boxes, read_finding_boxes
 from radclear.bundle.calibration import fit_temperature, operating_points
 from radclear.cohort import EmbeddingStore
 from radclear.ct import study_key
@@ -294,6 +294,16 @@ def copy_of(bundles, name, folder):
     config = folder / name / "configs" / "inference.json"
     config.write_text(config.read_text().replace("../lecl_gated_cnn", str(bundles / "lecl_gated_cnn")))
     return folder / name
+
+
+def test_findings_of_boxes_are_sites_of_tumors_and_kinds_of_all_else(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("study,slice,site,kind\na,3,liver,primary\na,4,lung,nodule\nb,0,bone,metastasis\n")
+    found = read_finding_boxes(path, findings=["liver", "nodule"])
+    assert found == {"a": ({3}, {4}), "b": (set(), set())}
+    path.write_text("study,slice,site,kind\na,3,liver,primary\nb,7, ,metastasis\n")
+    with pytest.raises(BundleError, match="box of study 'b', slice 7, has no site; write it"):
+        read_finding_boxes(path, findings=["liver"])
 
 
 def test_evaluation_checks_the_precision_it_computes_in(bundles, cohort, tmp_path, capsys, clean_process):
