@@ -18,6 +18,7 @@ from pathlib import Path
 #: Arm → options of train.json. `random` is not trained.
 ARMS: dict[str, dict[str, str]] = {
     "similarity": {"weighting": "similarity", "lesion_weight": "2"},
+    "strong": {"weighting": "similarity", "lesion_weight": "10"},
     "density": {"weighting": "density", "lesion_weight": "8"},
     "control": {"lesion_weight": "0"},
     "random": {},
