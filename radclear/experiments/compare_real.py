@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from radclear.experiments.encoders import ExperimentError, embed, encoders
-from radclear.experiments.probes import grouped_accuracy, nearest_in_other_groups
+from radclear.experiments.probes import accuracy, grouped_hits, nearest_in_other_groups
 from radclear.pretraining.views import fit_whole
 
 #: Folder → label column; rows without a label, and of classes in fewer than two groups, are left out.
@@ -58,23 +58,28 @@ def thumbnails(paths: list[Path]) -> np.ndarray:
 
 
 def compare(folder: Path, column: str, runs: Path, *, image_size: int, seed: int = 0) -> pd.DataFrame:
-    """One row per encoder: accuracies of both readings on one data set."""
+    """One row per encoder: accuracies of both readings on one data set, with intervals by group."""
     paths, labels, groups = read_set(folder, column)
     floor = labels[nearest_in_other_groups(thumbnails(paths), groups)] == labels
-    common = pd.Series(labels).value_counts(normalize=True).iloc[0]
     about = {"set": folder.name, "n": len(labels), "groups": len(set(groups))}
-    rows = [
-        {**about, "backbone": "-", "arm": "majority class", "nearest": common, "linear": common},
-        {**about, "backbone": "-", "arm": "thumbnails", "nearest": floor.mean(), "linear": np.nan},
-    ]
+
+    def row(backbone: str, arm: str, **readings: np.ndarray) -> dict[str, object]:
+        found: dict[str, object] = {**about, "backbone": backbone, "arm": arm}
+        for name, right in readings.items():
+            found[name], found[f"{name}_low"], found[f"{name}_high"] = accuracy(right, groups, seed=seed)
+        return found
+
+    common = labels == pd.Series(labels).mode()[0]
+    rows = [row("-", "majority class", nearest=common, linear=common), row("-", "thumbnails", nearest=floor)]
     pictures = read_pictures(paths, image_size)
     for backbone, arm, run_seed, encoder in encoders(runs, image_size):
         feats = embed(encoder, pictures)
         nearest = labels[nearest_in_other_groups(feats - feats.mean(axis=0), groups)] == labels
-        linear = grouped_accuracy(feats, labels, groups, seed=seed)
-        named = {"backbone": backbone, "arm": arm, "seed": run_seed}
-        rows.append({**about, **named, "nearest": nearest.mean(), "linear": linear})
-        print(f"{folder.name} {backbone} {arm} {run_seed}: {nearest.mean():.3f} {linear:.3f}", flush=True)
+        linear = grouped_hits(feats, labels, groups, seed=seed)
+        rows.append({**row(backbone, arm, nearest=nearest, linear=linear), "seed": run_seed})
+        print(
+            f"{folder.name} {backbone} {arm} {run_seed}: {nearest.mean():.3f} {linear.mean():.3f}", flush=True
+        )
     return pd.DataFrame(rows)
 
 

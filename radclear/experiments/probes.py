@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +13,14 @@ from radclear.aggregation import build_aggregator, build_loss
 
 _C = (0.001, 0.01, 0.1)
 _PATIENCE = 10
+
+
+class Accuracy(NamedTuple):
+    """A share of hits with its interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 def standardised(train: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -90,8 +99,8 @@ def nearest_in_other_groups(features: np.ndarray, groups: np.ndarray) -> np.ndar
     return similarity.argmax(axis=1)
 
 
-def grouped_accuracy(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, seed: int) -> float:
-    """Accuracy of logistic regression over five folds, none of whose groups is split."""
+def grouped_hits(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, seed: int) -> np.ndarray:
+    """(n,) bool: where logistic regression is right, over five folds none of whose groups is split."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -101,4 +110,20 @@ def grouped_accuracy(features: np.ndarray, labels: np.ndarray, groups: np.ndarra
         x_train, x_test = standardised(features[train], features[test])
         model = LogisticRegression(C=0.01, max_iter=500).fit(x_train, labels[train])
         right[test] = model.predict(x_test) == labels[test]
-    return float(right.mean())
+    return right
+
+
+def accuracy(right: np.ndarray, groups: np.ndarray, *, seed: int, n_resamples: int = 2000) -> Accuracy:
+    """Share of hits, and the middle 95 % of those of groups drawn with replacement.
+
+    Args:
+        right: (n,) bool.
+        groups: (n,), whose rows are drawn together.
+        seed: of the draws.
+        n_resamples: how many.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    hits, sizes = np.bincount(group, weights=right), np.bincount(group)
+    drawn = np.random.default_rng(seed).integers(len(sizes), size=(n_resamples, len(sizes)))
+    low, high = np.quantile(hits[drawn].sum(axis=1) / sizes[drawn].sum(axis=1), (0.025, 0.975))
+    return Accuracy(float(right.mean()), float(low), float(high))

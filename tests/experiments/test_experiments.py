@@ -14,7 +14,13 @@ from sklearn.metrics import roc_auc_score
 from radclear.backbones import build
 from radclear.experiments import compare_phantoms, compare_real, pretrain_arms
 from radclear.experiments.encoders import ExperimentError, encoders
-from radclear.experiments.probes import grouped_accuracy, head_probe, linear_probe, nearest_in_other_groups
+from radclear.experiments.probes import (
+    accuracy,
+    grouped_hits,
+    head_probe,
+    linear_probe,
+    nearest_in_other_groups,
+)
 from radclear.phantom import write_cohort
 
 
@@ -92,6 +98,21 @@ def test_real_slices_are_compared_across_groups_only(runs, tmp_path, monkeypatch
     assert found.loc["thumbnails", "nearest"] == 1.0
     assert found.loc["random", "linear"] >= 0.9
     assert set(found["groups"]) == {10}
+    for name in ("nearest", "linear"):
+        known = found[found[name].notna()]
+        assert (known[f"{name}_low"] <= known[name]).all() and (known[name] <= known[f"{name}_high"]).all()
+
+
+def test_the_interval_of_an_accuracy_is_that_of_its_groups():
+    """Groups of ten equal rows: as wide as ten times fewer rows make it, by the normal approximation."""
+    rng = np.random.default_rng(0)
+    right = np.repeat(rng.random(200) < 0.7, 10)
+    found = accuracy(right, np.repeat(np.arange(200), 10), seed=0)
+    half = 1.96 * np.sqrt(found.value * (1 - found.value) / 200)
+    assert found.value == right.mean()
+    assert (found.value - found.low, found.high - found.value) == pytest.approx((half, half), rel=0.15)
+    apart = accuracy(right, np.arange(2000), seed=0)
+    assert apart.high - apart.low == pytest.approx(2 * half / np.sqrt(10), rel=0.15)
 
 
 def test_macro_auroc_is_the_mean_of_scikit_learns():
@@ -124,7 +145,7 @@ def test_grouped_accuracy_does_not_reward_knowing_the_group():
     groups = np.repeat(np.arange(40), 5)
     labels = np.where(rng.permutation(40) < 20, "a", "b")[groups]
     feats = rng.normal(size=(40, 64))[groups] + 0.01 * rng.normal(size=(200, 64))
-    assert abs(grouped_accuracy(feats, labels, groups, seed=0) - 0.5) < 0.2
+    assert abs(grouped_hits(feats, labels, groups, seed=0).mean() - 0.5) < 0.2
 
 
 def test_probes_find_what_is_there():
