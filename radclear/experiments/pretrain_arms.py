@@ -19,6 +19,7 @@ from pathlib import Path
 ARMS: dict[str, dict[str, str]] = {
     "similarity": {"weighting": "similarity", "lesion_weight": "2"},
     "strong": {"weighting": "similarity", "lesion_weight": "10"},
+    "by_site": {"weighting": "similarity", "lesion_weight": "2", "exclude": "class"},
     "density": {"weighting": "density", "lesion_weight": "8"},
     "control": {"lesion_weight": "0"},
     "random": {},
