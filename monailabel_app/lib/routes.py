@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from monailabel.config import settings
 from monailabel.endpoints import login
-from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.endpoints.user.auth import User
 from monailabel.utils.async_tasks.task import AsyncTask
 from starlette.middleware.cors import CORSMiddleware
 
@@ -49,9 +49,9 @@ _MULTIPART_FRAME = 64 * 1024
 
 OptionalFile = Annotated[UploadFile | None, File()]
 OptionalBody = Annotated[dict[str, Any] | None, Body()]
-user_role = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
-annotator_role = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
-admin_role = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
+user_role = Depends(authentication.Role(settings.MONAI_LABEL_AUTH_ROLE_USER))
+annotator_role = Depends(authentication.Role(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
+admin_role = Depends(authentication.Role(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
 
 
 def serve(server: FastAPI, app: Any) -> None:
