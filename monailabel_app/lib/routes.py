@@ -31,6 +31,7 @@ from lib.request_check import (
     INFER_PARAMS,
     STRATEGY_PARAMS,
     RequestError,
+    check_places,
     checked_image,
     checked_model,
     checked_params,
@@ -129,6 +130,8 @@ def build_router(app: Any, sessions: BrowserSessions) -> APIRouter:
         user: User = user_role,
     ) -> Response:
         checked_model(model, app.models())
+        kind = request.headers.get("content-type", "")
+        check_places(query=request.query_params, form=await request.form(), content_type=kind)
         if file is not None or label is not None:
             raise RequestError(
                 "an image is not sent with the question: upload it with PUT /datastore/image, ask for its id"
