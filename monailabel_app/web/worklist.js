@@ -10,7 +10,7 @@ import { isOpen, lacksAnswers, stateMark, stateOf } from "./states.js";
 const SOON_S = 2;
 const LATER_S = 30;
 
-let studies = [];
+let studies = null; // until the server has said what it has
 let shown = []; // ids in the order of the page
 let filter = "";
 let sort = { column: "id", down: false };
@@ -66,16 +66,18 @@ export function showWorklist(session) {
     if (!body.isConnected) return;
     try {
       if (!document.hidden) {
+        const first = studies === null;
         studies = (await request("/radclear/worklist")).studies;
         trouble.textContent = "";
         draw(false);
+        if (first && last && document.activeElement !== box) focusOn(last);
       }
     } catch (error) {
       if (error.status === 401) return;
       trouble.textContent = `The worklist is not up to date. ${error.message}`;
     }
     clearTimeout(timer);
-    timer = setTimeout(refresh, 1000 * (studies.some(isOpen) || trouble.textContent ? SOON_S : LATER_S));
+    timer = setTimeout(refresh, 1000 * (studies?.some(isOpen) || trouble.textContent ? SOON_S : LATER_S));
   }
 
   const update = (event) => {
@@ -87,15 +89,14 @@ export function showWorklist(session) {
 
   function draw(announce) {
     const rows = arranged(session);
-    const text = JSON.stringify([rows, rows.map((row) => stateOf(row)), sort]);
+    const text = JSON.stringify([studies?.length, rows, rows.map((row) => stateOf(row)), sort]);
     if (text === drawn) return;
     drawn = text;
     shown = rows.map((row) => row.id);
     const focused = current();
     body.replaceChildren(...rows.map((row) => line(row, session)));
     if (focused) focusOn(focused);
-    const words = `${rows.length} of ${studies.length} studies`;
-    count.textContent = words;
+    count.textContent = counted(rows.length);
     if (announce) say("");
     const open = rows.filter(lacksAnswers).length;
     askAll.textContent = `Ask for all shown (${open})`;
@@ -155,10 +156,18 @@ function open(id) {
   location.hash = `#/study/${encodeURIComponent(id)}`;
 }
 
+function counted(found) {
+  if (!studies) return "The studies are being listed …";
+  if (!studies.length) return "The server has no studies. Those that come into its folder or archive appear here.";
+  return `${found} of ${studies.length} studies`;
+}
+
 function arranged(session) {
   const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
-  const rows = studies.filter((study) => {
-    const text = [study.id, study.name, ...Object.values(stateOf(study)), ...study.answers.map((a) => a.text)];
+  const rows = (studies ?? []).filter((study) => {
+    const now = stateOf(study);
+    const judged = now.kind.endsWith("judged") ? "answered" : ""; // which the words of its state leave out
+    const text = [study.id, study.name, judged, ...Object.values(now), ...study.answers.map((a) => a.text)];
     return words.every((word) => text.join(" ").toLowerCase().includes(word));
   });
   const value = (study) => {
