@@ -5,7 +5,7 @@ import { ask } from "./asks.js";
 import { busyNotice } from "./busy.js";
 import { h, say, showView } from "./dom.js";
 import { bind } from "./keys.js";
-import { isOpen, lacksAnswers, stateMark, stateOf } from "./states.js";
+import { isOpen, lacksAnswers, stateMark, stateOf, verdictWords } from "./states.js";
 
 const SOON_S = 2;
 const LATER_S = 30;
@@ -180,6 +180,10 @@ function arranged(session) {
   return rows;
 }
 
+function verdictTag(verdict) {
+  return verdict === "agree" ? h("span", { class: "tag good" }, "✓ agree") : h("span", { class: "tag" }, verdictWords(verdict));
+}
+
 function line(study, session) {
   const now = stateOf(study);
   const address = `#/study/${encodeURIComponent(study.id)}`;
@@ -193,7 +197,7 @@ function line(study, session) {
     const verdict = study.verdicts.find((entry) => entry.task === task.task);
     return h("td", { role: "cell", "data-label": task.title }, answer ? h("span", {}, answer.text) : h("span", { class: "muted" }, "–"),
       answer?.outdated ? h("span", { class: "tag" }, "older weights") : null,
-      verdict ? h("span", { class: "tag good" }, `✓ ${verdict.verdict}`) : null);
+      verdict ? verdictTag(verdict.verdict) : null);
   });
   return h("tr", { role: "row", "data-id": study.id },
     h("th", { scope: "row", role: "rowheader" }, h("a", { href: address }, name)),
