@@ -100,6 +100,11 @@ def test_a_study_is_found_by_its_name_without_the_page_knowing_names(worklist):
     worklist.get_by_text("No study has this id, name or UID.").wait_for()
 
 
+def test_an_address_that_was_cut_off_leads_to_the_worklist(served, tab):
+    tab.goto(f"{served.url}/radclear/#/study/study%")
+    tab.get_by_role("heading", name="Worklist").wait_for()
+
+
 def test_a_server_without_studies_says_so(served, tab):
     tab.route("**/radclear/worklist", lambda route: route.fulfill(json={"studies": []}))
     tab.goto(f"{served.url}/radclear/")
