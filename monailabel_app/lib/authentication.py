@@ -7,11 +7,11 @@ that nobody gets in; it takes tokens that never expire; and it fails where a nam
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import jwt
 import requests
-from fastapi import HTTPException, Request
+from fastapi import HTTPException, Request, Security
 from monailabel.config import settings
 from monailabel.endpoints import login
 from monailabel.endpoints.user import auth
@@ -40,6 +40,20 @@ def post(**options: Any) -> requests.Response:
     if reply.status_code in (400, 401, 403):
         raise HTTPException(401, "the realm did not take this name and password")
     return reply
+
+
+class Role(auth.RBAC):
+    """MONAI Label's check of a role, with a refusal that says whom to ask."""
+
+    async def __call__(self, user: Annotated[auth.User, Security(auth.get_current_user)]) -> auth.User:
+        try:
+            return await super().__call__(user)
+        except HTTPException as error:
+            raise HTTPException(
+                error.status_code,
+                f"this wants the role {self.roles}, which your account does not have; ask the administrator "
+                "of your sign-in for it",
+            ) from None
 
 
 def install() -> None:

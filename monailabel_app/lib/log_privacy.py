@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Collection
 
 from radclear.privacy import redact
+
+_STAMP = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\] ")
 
 
 class PrivateLog(logging.Filter):
@@ -28,9 +31,11 @@ class PrivateLog(logging.Filter):
         return True
 
     def clean(self, text: str) -> str:
-        """A text without what could identify a patient."""
+        """A text without what could identify a patient; a log's time in front of it, if any, is kept."""
+        stamp = found.group() if (found := _STAMP.match(text)) else ""
+        text = text.removeprefix(stamp)
         folded = text.casefold()
-        return redact(text, private=[name for name in self._private() if name.casefold() in folded])
+        return stamp + redact(text, private=[name for name in self._private() if name.casefold() in folded])
 
 
 def install(filter: PrivateLog) -> None:

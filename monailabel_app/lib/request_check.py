@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from radclear.errors import RadclearError
@@ -19,6 +19,10 @@ INFER_PARAMS: dict[str, str] = {
     "restore_label_idx": r"True|False",
     "series": r"[0-9.]{1,64}",
 }
+#: Where it says so: names in its address and in its form, and what its body may be.
+INFER_QUERY = ("image", "session_id", "output")
+INFER_FORM = ("params", "file", "label")
+FORMS = ("", "multipart/form-data", "application/x-www-form-urlencoded")
 #: The stock server's own defaults for batch inference are accepted; `device` and the like are the server's.
 BATCH_PARAMS: dict[str, str] = {
     "max_batch_size": r"\d{1,6}",
@@ -79,6 +83,30 @@ def _as_mapping(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise RequestError(f"params is a {type(given).__name__}; expected a JSON object")
     return dict(given)
+
+
+def check_places(*, query: Iterable[str], form: Iterable[str], content_type: str) -> None:
+    """Refuse a question that says something where nobody looks, such as the series that it is about.
+
+    Args:
+        query: names in the address.
+        form: names of the form's fields.
+        content_type: of the body, empty where there is none.
+
+    Raises:
+        RequestError: another name, or a body that is no form.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in FORMS:
+        raise RequestError(
+            f"the body is no form; send params as a field of one of {', '.join(FORMS[1:])}", status=415
+        )
+    for place, names, known in (("address", query, INFER_QUERY), ("form", form, INFER_FORM)):
+        if unknown := sorted(set(names) - set(known)):
+            shown = ", ".join(repr(name[:32]) for name in unknown[:5])
+            raise RequestError(
+                f"the {place} has {shown}; expected some of {', '.join(known)}, all else in params"
+            )
 
 
 def checked_model(model: str, known: Mapping[str, Any]) -> str:

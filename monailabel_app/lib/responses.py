@@ -66,6 +66,8 @@ def error_response(app: Any):
 async def invalid_response(request: Request, error: RequestValidationError) -> JSONResponse:
     """What FastAPI found wrong with a request, without repeating what was sent as FastAPI would."""
     found = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()[:5]]
+    if any(e["loc"] == ("body",) for e in error.errors()):
+        found.append("expected a JSON object with the header Content-Type: application/json")
     return JSONResponse({"detail": "; ".join(found)}, status_code=422)
 
 

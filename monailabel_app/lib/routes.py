@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from monailabel.config import settings
 from monailabel.endpoints import login
-from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.endpoints.user.auth import User
 from monailabel.utils.async_tasks.task import AsyncTask
 from starlette.middleware.cors import CORSMiddleware
 
@@ -31,6 +31,7 @@ from lib.request_check import (
     INFER_PARAMS,
     STRATEGY_PARAMS,
     RequestError,
+    check_places,
     checked_image,
     checked_model,
     checked_params,
@@ -49,9 +50,9 @@ _MULTIPART_FRAME = 64 * 1024
 
 OptionalFile = Annotated[UploadFile | None, File()]
 OptionalBody = Annotated[dict[str, Any] | None, Body()]
-user_role = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
-annotator_role = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
-admin_role = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
+user_role = Depends(authentication.Role(settings.MONAI_LABEL_AUTH_ROLE_USER))
+annotator_role = Depends(authentication.Role(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
+admin_role = Depends(authentication.Role(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
 
 
 def serve(server: FastAPI, app: Any) -> None:
@@ -129,6 +130,8 @@ def build_router(app: Any, sessions: BrowserSessions) -> APIRouter:
         user: User = user_role,
     ) -> Response:
         checked_model(model, app.models())
+        kind = request.headers.get("content-type", "")
+        check_places(query=request.query_params, form=await request.form(), content_type=kind)
         if file is not None or label is not None:
             raise RequestError(
                 "an image is not sent with the question: upload it with PUT /datastore/image, ask for its id"

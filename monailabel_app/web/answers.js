@@ -1,13 +1,14 @@
 // One question's panel: the answer in a line, all classes with bars and numbers, and what the numbers mean.
 
 import { h, s } from "./dom.js";
+import { verdictWords } from "./states.js";
 
 /** A panel; `answer` is missing where the question has none. It has `choose(on)` and `verdict(list)`. */
 export function answerPanel(question, answer, verdicts, onChoose) {
   const id = `answer-${question.task}`;
   const button = h("button", { type: "button", "aria-pressed": "false", onclick: onChoose, hidden: !answer },
     "Images and verdict", h("span", { class: "hidden" }, `: ${question.title}`));
-  const given = h("p", { class: "given" });
+  const given = h("p", {});
   const panel = h("article", { class: "card answer", "aria-labelledby": id },
     h("h2", { id }, question.title), h("p", { class: "muted" }, question.question),
     answer ? [h("p", { class: "verdict" }, answer.text), classTable(question, answer), h("p", { class: "meaning" }, answer.meaning)]
@@ -20,7 +21,9 @@ export function answerPanel(question, answer, verdicts, onChoose) {
   panel.verdict = (list) => {
     const last = list.filter((entry) => entry.task === question.task).at(-1);
     given.hidden = !last;
-    given.textContent = last ? `✓ Last verdict: ${last.verdict}${last.reader ? `, ${last.reader}` : ""}` : "";
+    const agrees = last?.verdict === "agree";
+    given.className = agrees ? "good" : "muted";
+    given.textContent = last ? `${agrees ? "✓ " : ""}Last verdict: ${verdictWords(last.verdict)}${last.reader ? `, ${last.reader}` : ""}` : "";
   };
   panel.verdict(verdicts);
   return panel;

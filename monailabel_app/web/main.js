@@ -35,11 +35,20 @@ async function start() {
 function route() {
   if (!session) return;
   say("");
-  const [, view, id, task] = location.hash.split("/").map(decodeURIComponent);
+  const [, view, id, task] = parts(location.hash);
   use(view === "study" ? "study" : "worklist");
   if (view === "viewer" && hasToken() && id?.startsWith("/ohif/")) location.replace(id); // it sent the reader here
   else if (view === "study" && id) showStudy(session, id, task);
   else showWorklist(session);
+}
+
+/** The parts of an address; none of one that was cut in the middle of a sign, which the worklist is shown for. */
+function parts(hash) {
+  try {
+    return hash.split("/").map(decodeURIComponent);
+  } catch {
+    return [];
+  }
 }
 
 document.addEventListener("signin", ({ detail: hadToken }) => {

@@ -44,3 +44,8 @@ export function stateMark({ kind, state, reason, failed }) {
     reason ? h("span", { class: "reason" }, reason) : null,
     failed ? h("span", { class: "when" }, failed) : null);
 }
+
+/** A verdict beside the answer it is about, where `correct` would read as if the answer were right. */
+export function verdictWords(verdict) {
+  return verdict === "correct" ? "corrected" : verdict;
+}

@@ -16,19 +16,22 @@ const SOON_S = 1.5;
 /** Show a study; `task` chooses an answer. */
 export async function showStudy(session, id, task) {
   const path = `/radclear/study/${encodeURIComponent(id)}`;
+  const address = location.hash;
+  const go = (target) => { location.hash = target ? `#/study/${encodeURIComponent(target)}` : "#/"; };
   remember(id);
+  bind("study", studyKeys(session, { stepStudy: step, leave: () => go("") })); // others would act on what is still shown
   let study;
   try {
     study = await request(path);
   } catch (error) {
-    if (error.status !== 401) showTrouble(error, () => showStudy(session, id, task));
+    if (error.status !== 401 && location.hash === address) showTrouble(error, () => showStudy(session, id, task));
     return;
   }
+  if (location.hash !== address) return; // the reader went on meanwhile
   const state = h("p", { class: "studystate" });
   const asking = h("button", { type: "button", onclick: () => ask(id) });
   const trouble = h("p", { class: "error", role: "alert" });
   const content = h("div", {});
-  const go = (target) => { location.hash = target ? `#/study/${encodeURIComponent(target)}` : "#/"; };
   const subtitle = h("p", { class: "muted" });
   let parts = {};
   let timer = 0;
@@ -150,25 +153,25 @@ export async function showStudy(session, id, task) {
   }
 }
 
-/** The keys of a study, as `bind` takes them; without `act` they are only named, for the help. */
-export function studyKeys(session, act) {
+/** The keys of a study, as `bind` takes them; those that `act` does not have are only named, for the help. */
+export function studyKeys(session, act = {}) {
   return [
-    ...session.tasks.map((question, place) => [`${place + 1}`, question.title.toLowerCase(), () => act?.choose(question.task)]),
-    [".", "next slice, towards the head", () => act?.step(1)],
-    ["ArrowUp", "next slice, towards the head", () => act?.step(1)],
-    [",", "previous slice, towards the feet", () => act?.step(-1)],
-    ["ArrowDown", "previous slice, towards the feet", () => act?.step(-1)],
-    ["]", "next key slice", () => act?.stepKey(1)],
-    ["[", "previous key slice", () => act?.stepKey(-1)],
-    ["w", "next window", () => act?.nextWindow()],
-    ["o", "open OHIF at this slice", () => act?.openViewer()],
-    ["a", "verdict: agree", () => act?.verdict("agree")],
-    ["d", "verdict: disagree", () => act?.verdict("disagree")],
-    ["c", "verdict: correct", () => act?.verdict("correct")],
-    ["q", "ask (again) for the answers", () => act?.ask()],
-    ["n", "next study", () => act?.stepStudy(1)],
-    ["p", "previous study", () => act?.stepStudy(-1)],
-    ["Escape", "back to the worklist", () => act?.leave()],
+    ...session.tasks.map((question, place) => [`${place + 1}`, question.title.toLowerCase(), () => act.choose?.(question.task)]),
+    [".", "next slice, towards the head", () => act.step?.(1)],
+    ["ArrowUp", "next slice, towards the head", () => act.step?.(1)],
+    [",", "previous slice, towards the feet", () => act.step?.(-1)],
+    ["ArrowDown", "previous slice, towards the feet", () => act.step?.(-1)],
+    ["]", "next key slice", () => act.stepKey?.(1)],
+    ["[", "previous key slice", () => act.stepKey?.(-1)],
+    ["w", "next window", () => act.nextWindow?.()],
+    ["o", "open OHIF at this slice", () => act.openViewer?.()],
+    ["a", "verdict: agree", () => act.verdict?.("agree")],
+    ["d", "verdict: disagree", () => act.verdict?.("disagree")],
+    ["c", "verdict: correct", () => act.verdict?.("correct")],
+    ["q", "ask (again) for the answers", () => act.ask?.()],
+    ["n", "next study", () => act.stepStudy?.(1)],
+    ["p", "previous study", () => act.stepStudy?.(-1)],
+    ["Escape", "back to the worklist", () => act.leave?.()],
   ];
 }
 

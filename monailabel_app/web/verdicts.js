@@ -2,6 +2,7 @@
 
 import { request } from "./api.js";
 import { h, say } from "./dom.js";
+import { verdictWords } from "./states.js";
 
 const READER = "radclear-reader"; // in this tab only
 const drafts = new Map(); // study and question → a comment that is not stored yet
@@ -122,7 +123,7 @@ export function verdictSection(session, study, answer, onStored) {
     const newest = new Map(known.map((entry) => [entry.reader, entry.id]));
     earlier.replaceChildren(h("h3", {}, "Earlier verdicts"), known.length
       ? h("ol", {}, known.toReversed().map((entry) => h("li", {},
-        h("p", {}, h("strong", {}, entry.verdict), entry.verdict === "correct" ? `: ${labels(entry.classes)}` : "",
+        h("p", {}, h("strong", {}, verdictWords(entry.verdict)), entry.verdict === "correct" ? `: ${labels(entry.classes)}` : "",
           newest.get(entry.reader) === entry.id ? null : h("span", { class: "tag" }, "replaced by a later one")),
         h("p", { class: "muted" }, `${entry.reader}, ${time(entry.stored)}`,
           entry.weights_sha256 === answer.weights_sha256 ? "" : ", on the answer of other weights"),

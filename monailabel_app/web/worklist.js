@@ -5,12 +5,12 @@ import { ask } from "./asks.js";
 import { busyNotice } from "./busy.js";
 import { h, say, showView } from "./dom.js";
 import { bind } from "./keys.js";
-import { isOpen, lacksAnswers, stateMark, stateOf } from "./states.js";
+import { isOpen, lacksAnswers, stateMark, stateOf, verdictWords } from "./states.js";
 
 const SOON_S = 2;
 const LATER_S = 30;
 
-let studies = [];
+let studies = null; // until the server has said what it has
 let shown = []; // ids in the order of the page
 let filter = "";
 let sort = { column: "id", down: false };
@@ -66,16 +66,18 @@ export function showWorklist(session) {
     if (!body.isConnected) return;
     try {
       if (!document.hidden) {
+        const first = studies === null;
         studies = (await request("/radclear/worklist")).studies;
         trouble.textContent = "";
         draw(false);
+        if (first && last && document.activeElement !== box) focusOn(last);
       }
     } catch (error) {
       if (error.status === 401) return;
       trouble.textContent = `The worklist is not up to date. ${error.message}`;
     }
     clearTimeout(timer);
-    timer = setTimeout(refresh, 1000 * (studies.some(isOpen) || trouble.textContent ? SOON_S : LATER_S));
+    timer = setTimeout(refresh, 1000 * (studies?.some(isOpen) || trouble.textContent ? SOON_S : LATER_S));
   }
 
   const update = (event) => {
@@ -87,15 +89,14 @@ export function showWorklist(session) {
 
   function draw(announce) {
     const rows = arranged(session);
-    const text = JSON.stringify([rows, rows.map((row) => stateOf(row)), sort]);
+    const text = JSON.stringify([studies?.length, rows, rows.map((row) => stateOf(row)), sort]);
     if (text === drawn) return;
     drawn = text;
     shown = rows.map((row) => row.id);
     const focused = current();
     body.replaceChildren(...rows.map((row) => line(row, session)));
     if (focused) focusOn(focused);
-    const words = `${rows.length} of ${studies.length} studies`;
-    count.textContent = words;
+    count.textContent = counted(rows.length);
     if (announce) say("");
     const open = rows.filter(lacksAnswers).length;
     askAll.textContent = `Ask for all shown (${open})`;
@@ -155,10 +156,18 @@ function open(id) {
   location.hash = `#/study/${encodeURIComponent(id)}`;
 }
 
+function counted(found) {
+  if (!studies) return "The studies are being listed …";
+  if (!studies.length) return "The server has no studies. Those that come into its folder or archive appear here.";
+  return `${found} of ${studies.length} studies`;
+}
+
 function arranged(session) {
   const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
-  const rows = studies.filter((study) => {
-    const text = [study.id, study.name, ...Object.values(stateOf(study)), ...study.answers.map((a) => a.text)];
+  const rows = (studies ?? []).filter((study) => {
+    const now = stateOf(study);
+    const judged = now.kind.endsWith("judged") ? "answered" : ""; // which the words of its state leave out
+    const text = [study.id, study.name, judged, ...Object.values(now), ...study.answers.map((a) => a.text)];
     return words.every((word) => text.join(" ").toLowerCase().includes(word));
   });
   const value = (study) => {
@@ -169,6 +178,10 @@ function arranged(session) {
   const numeric = sort.column !== "id" || session.identifiers; // an id is a hash: its digits are no number
   rows.sort((a, b) => value(a).localeCompare(value(b), "en", { numeric }) * (sort.down ? -1 : 1));
   return rows;
+}
+
+function verdictTag(verdict) {
+  return verdict === "agree" ? h("span", { class: "tag good" }, "✓ agree") : h("span", { class: "tag" }, verdictWords(verdict));
 }
 
 function line(study, session) {
@@ -184,7 +197,7 @@ function line(study, session) {
     const verdict = study.verdicts.find((entry) => entry.task === task.task);
     return h("td", { role: "cell", "data-label": task.title }, answer ? h("span", {}, answer.text) : h("span", { class: "muted" }, "–"),
       answer?.outdated ? h("span", { class: "tag" }, "older weights") : null,
-      verdict ? h("span", { class: "tag good" }, `✓ ${verdict.verdict}`) : null);
+      verdict ? verdictTag(verdict.verdict) : null);
   });
   return h("tr", { role: "row", "data-id": study.id },
     h("th", { scope: "row", role: "rowheader" }, h("a", { href: address }, name)),

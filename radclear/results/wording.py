@@ -84,11 +84,12 @@ def verdict(task: dict) -> str:
         return (
             f"Most likely {top[0].lower()}{top[1:]}" if task["task"] == "staging" else f"Most likely: {top}"
         )
+    number = "probability" if task["calibrated"] else "score"
     if all(entry["above_operating_point"] is None for entry in task["classes"]):
-        return f"Highest score: {top}; no operating points set"
+        return f"Highest {number}: {top}; no operating points set"
     positive = [entry for entry in ranked_classes(task) if entry["above_operating_point"]]
     if not positive:
-        return f"No class above its operating point; highest score: {top}"
+        return f"No class above its operating point; highest {number}: {top}"
     named = [f"{c['label']} ({format_score(c['probability'], digits)})" for c in positive[:_NAMED_CLASSES]]
     rest = len(positive) - len(named)
     return ", ".join(named) + (f" and {rest} more" if rest else "")

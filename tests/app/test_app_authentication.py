@@ -84,7 +84,10 @@ def test_roles_decide_and_the_audit_says_who(guarded, realm):
     assert guarded.request("GET", "/info/", headers=user).status_code == 200
     assert guarded.infer("staging", DICOM, headers=user).status_code == 200
     for method, path in (("POST", "/batch/infer/staging"), ("DELETE", "/batch/infer")):
-        assert guarded.request(method, path, headers=user).status_code == 403
+        refused = guarded.request(method, path, headers=user)
+        assert refused.status_code == 403
+        assert "the role monailabel-admin" in refused.json()["detail"]
+        assert "ask the administrator of your sign-in" in refused.json()["detail"]
     upload = guarded.request("PUT", "/datastore/image", headers=user, files={"file": ("x.nii", b"x")})
     assert upload.status_code == 403
     annotator = bearer(realm.token("user", "annotator"))

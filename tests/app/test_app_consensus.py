@@ -213,6 +213,37 @@ def test_studies_are_compared_for_one_request_at_a_time():
     assert strategy.choose(["study-1"], head)[1]["agreement"] == 0.5
 
 
+@needs_monailabel
+def test_scores_are_computed_for_one_request_at_a_time(monkeypatch):
+    """Resampling many studies takes seconds; as many requests as the server has threads would stop it."""
+    from fastapi import Depends
+    from lib import learning_routes
+    from lib.request_check import RequestError
+
+    begun, end = threading.Event(), threading.Event()
+
+    def score(app, head):
+        begun.set()
+        assert end.wait(60)
+        return {"head": head}
+
+    monkeypatch.setattr(learning_routes, "score", score)
+    app = SimpleNamespace(heads=lambda: {"staging": "S", "lung_disease": "L"})
+    anyone = Depends(lambda: None)
+    routes = learning_routes.learning_router(
+        app, reader=anyone, annotator=anyone, admin=anyone, who=str
+    ).routes
+    ask = next(route.endpoint for route in routes if route.path == "/scoring/{task}")
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, "staging")
+        assert begun.wait(60)
+        with pytest.raises(RequestError, match="a score is being computed") as refused:
+            ask("lung_disease")
+        end.set()
+        assert first.result() == {"head": "S"} and refused.value.status == 429
+    assert ask("lung_disease") == {"head": "L"}
+
+
 def test_entropy_and_agreement():
     import torch
     from lib.strategies import agreement, entropy_bits

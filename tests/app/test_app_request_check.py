@@ -7,6 +7,7 @@ from lib.request_check import (
     BATCH_PARAMS,
     INFER_PARAMS,
     RequestError,
+    check_places,
     checked_image,
     checked_model,
     checked_params,
@@ -83,3 +84,17 @@ def test_models_are_those_that_are_served():
     with pytest.raises(RequestError, match="expected one of staging") as caught:
         checked_model("../staging", {"staging": 1})
     assert caught.value.status == 404
+
+
+def test_nothing_is_said_where_nobody_looks():
+    check_places(
+        query=("image", "session_id"), form=("params",), content_type="multipart/form-data; boundary=x"
+    )
+    check_places(query=("image", "output"), form=(), content_type="")
+    with pytest.raises(RequestError, match="the address has 'series'; expected some of image"):
+        check_places(query=("image", "series"), form=(), content_type="")
+    with pytest.raises(RequestError, match="the form has 'series'; expected some of params"):
+        check_places(query=(), form=("params", "series"), content_type="application/x-www-form-urlencoded")
+    with pytest.raises(RequestError, match="no form; send params as a field") as caught:
+        check_places(query=(), form=(), content_type="application/json")
+    assert caught.value.status == 415

@@ -205,6 +205,24 @@ def test_series_can_be_chosen_and_an_unknown_one_is_not_found(server):
     assert "1.2.3" not in refused.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [
+        ({"params": {"image": DICOM, "series": "1.2.3"}}, 400, "the address has 'series'"),
+        ({"data": {"series": "1.2.3"}}, 400, "the form has 'series'"),
+        ({"json": {"series": "1.2.3"}}, 415, "send params as a field"),
+    ],
+)
+def test_a_series_named_in_the_wrong_place_is_refused_and_not_forgotten(server, sent, status, said):
+    refused = server.request("POST", "/infer/staging", **{"params": {"image": DICOM}, **sent})
+    assert refused.status_code == status and said in refused.json()["detail"]
+
+
+def test_a_body_that_is_no_json_is_told_how_to_become_it(server):
+    refused = server.request("POST", "/train/staging", data='{"publish": true}')
+    assert refused.status_code == 422 and "Content-Type: application/json" in refused.json()["detail"]
+
+
 def test_a_broken_study_is_an_error_that_says_why(server):
     response = server.infer("staging", study_key("DOE^BROKEN"))
     assert response.status_code == 422 and response.json()["detail"]

@@ -250,6 +250,11 @@ def test_the_log_has_no_names_paths_or_traces_of_both(index, caplog):
         cleaned = logged("looking at %s", text)
         assert "[withheld]" in cleaned
         assert not any(trace.lower() in cleaned.lower() for trace in (*TRACES, "1.2.826"))
+    stamp = (
+        "[2026-03-04 05:06:07,089] "  # of a child process, whose lines are logged again and shown to clients
+    )
+    assert logged(f"{stamp}[12] ROE_RICHARD of 2026-03-04") == f"{stamp}[12] [withheld] of [withheld]"
+    assert logged(f"born {stamp}") == "born [[withheld] 05:06:07,089] "
     try:
         raise ValueError("cannot read ROE_RICHARD.nii.gz")
     except ValueError:

@@ -106,6 +106,37 @@ def test_help_lists_the_keys_and_single_keys_can_be_switched_off(answered):
     help.get_by_label("Single keys are on").check()
 
 
+def test_while_the_next_study_loads_keys_leave_the_one_before_alone(web_server, answered):
+    answered.keyboard.press("Escape")
+    answered.locator(f"tr[data-id={DICOM}] a:focus").wait_for()
+    keys = [row.get_attribute("data-id") for row in answered.locator("tr[data-id]").all()]
+    place = keys.index(DICOM)
+    there, back, other = ("n", "p", keys[place + 1]) if place + 1 < len(keys) else ("p", "n", keys[place - 1])
+    answered.keyboard.press("Enter")
+    answered.locator(".cursor-dot.chosen").wait_for()
+    held = []
+    answered.route(f"**/radclear/study/{other}", lambda route: held.append(route))
+    with answered.expect_request(f"**/radclear/study/{other}"):
+        answered.keyboard.press(there)
+    for key in "2aw":
+        answered.keyboard.press(key)
+    assert answered.url.endswith(f"#/study/{other}")
+    assert not answered.locator("input[name=verdict][value=agree]").is_checked()
+    assert not answered.locator("input[name=window][value=lung]").is_checked()
+    held.pop().continue_()
+    answered.get_by_role("heading", name=other, level=1).wait_for()
+    answered.keyboard.press(back)
+    answered.get_by_role("heading", name=DICOM, level=1).wait_for()
+    with answered.expect_request(f"**/radclear/study/{other}"):
+        answered.keyboard.press(there)
+    answered.keyboard.press("Escape")  # the reader does not wait for it
+    answered.get_by_role("heading", name="Worklist").wait_for()
+    with answered.expect_response(f"**/radclear/study/{other}"):
+        held.pop().continue_()
+    answered.evaluate("new Promise((resolve) => setTimeout(resolve, 300))")
+    assert answered.get_by_role("heading", name="Worklist").is_visible()
+
+
 @pytest.mark.parametrize("width", [1440, 1024, 512])  # 512: 1024 at 200 %
 def test_views_are_accessible_and_need_no_sideways_scrolling(web_server, answered, width):
     answered.set_viewport_size({"width": width, "height": 700})

@@ -32,16 +32,16 @@ def test_a_verdict_is_stored_with_its_reader_and_shown(web_server, answered):
     assert known["weights_sha256"] == task["weights_sha256"]
     first = answered.locator(".earlier li").first
     first.wait_for()
-    assert comment in first.inner_text() and "none of the classes" in first.inner_text()
+    assert comment in first.inner_text() and "corrected: none of the classes" in first.inner_text()
+    panel = answered.get_by_role("article", name=task["title"])
+    assert "\nLast verdict: corrected, R. Reader" in panel.inner_text(), "not as if the answer were correct"
     assert not answered.locator(".earlier img").count()
     assert answered.get_by_label("Your name").input_value() == "R. Reader"
     answered.keyboard.press("a")
     answered.get_by_role("button", name="Store the verdict").click()
     answered.locator(".earlier li").nth(1).wait_for()
     assert "replaced by a later one" in answered.locator(".earlier li").nth(1).inner_text()
-    assert (
-        "✓ Last verdict: agree, R. Reader" in answered.get_by_role("article", name=task["title"]).inner_text()
-    )
+    assert "✓ Last verdict: agree, R. Reader" in panel.inner_text()
     assert accessibility_faults(answered) == []
     answered.get_by_role("link", name="Worklist").click()
     judged = answered.locator(f"tr[data-id={DICOM}] [data-state='partly judged']")
@@ -75,3 +75,7 @@ def test_a_verdict_that_is_not_stored_is_said_and_kept_in_the_form(web_server, a
     answered.locator(".stored", has_text="✓ Stored").wait_for()
     path = f"/radclear/verdicts?image={DICOM}&task=staging"
     assert [v["classes"] for v in web_server.request("GET", path).json()["verdicts"]] == [["III"]]
+    answered.get_by_role("link", name="Worklist").click()
+    cell = answered.locator(f"tr[data-id={DICOM}] td[data-label=Staging]")
+    cell.locator(".tag:not(.good)", has_text="corrected").wait_for()
+    assert "✓" not in cell.inner_text()

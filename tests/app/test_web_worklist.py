@@ -100,6 +100,17 @@ def test_a_study_is_found_by_its_name_without_the_page_knowing_names(worklist):
     worklist.get_by_text("No study has this id, name or UID.").wait_for()
 
 
+def test_an_address_that_was_cut_off_leads_to_the_worklist(served, tab):
+    tab.goto(f"{served.url}/radclear/#/study/study%")
+    tab.get_by_role("heading", name="Worklist").wait_for()
+
+
+def test_a_server_without_studies_says_so(served, tab):
+    tab.route("**/radclear/worklist", lambda route: route.fulfill(json={"studies": []}))
+    tab.goto(f"{served.url}/radclear/")
+    tab.get_by_text("The server has no studies.").wait_for()
+
+
 def test_nothing_moves_for_those_who_want_no_motion(chrome, served):
     for wish, moves in (("no-preference", "breathe"), ("reduce", "none")):
         page = chrome.new_page(reduced_motion=wish)
@@ -252,6 +263,9 @@ def test_what_other_clients_asked_is_shown_and_counted(served, tab, two_series):
     tab.reload()
     state(tab, key, "partly judged").wait_for()
     assert "1 of 2 verdicts" in row(tab, key).inner_text()
+    tab.locator("#filter").fill(f"answered {key}")
+    assert row(tab, key).count() == 1, "a judged study is an answered one"
+    tab.locator("#filter").fill("")
     row(tab, key).get_by_role("button", name="Ask").click()
     row(tab, key).get_by_text("1 of 3 verdicts").wait_for()
     for task in ("lung_disease", "tumor_location"):

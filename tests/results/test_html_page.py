@@ -124,7 +124,7 @@ def test_markup_in_any_text_stays_text(make):
     assert not page.all("script") and not page.all("b")
     assert all(attributes["src"].startswith("data:image/png") for attributes in page.all("img"))
     assert page.text.count(evil) >= 5
-    assert f"Highest score: {evil[0].upper()}{evil[1:].replace('_', ' ')} (0.90)" in page.text
+    assert f"Highest probability: {evil[0].upper()}{evil[1:].replace('_', ' ')} (0.90)" in page.text
 
 
 def test_without_pixels_there_are_no_pictures(result):
@@ -179,7 +179,7 @@ def test_a_task_of_ones_own_gets_a_page_too(make):
     )
     page = Page(render_html(make.result(make.study(), answer)))
     assert "My task: which classes does this study show?" in page.text
-    assert "No class above its operating point; highest score: A b (0.70)" in page.text
+    assert "No class above its operating point; highest probability: A b (0.70)" in page.text
 
 
 @pytest.mark.parametrize(
@@ -208,6 +208,17 @@ def test_a_score_and_its_operating_point_are_told_apart(make, probability, point
     assert f"{0.1:.{digits}f}not set" in page.text, "all scores of a task have as many digits"
 
 
+@pytest.mark.parametrize(("calibrated", "name"), [(True, "probability"), (False, "score")])
+def test_heading_and_column_call_the_numbers_the_same(make, calibrated, name):
+    above = {"operating_points": (0.99,) * 5, "classes": tuple("abcde"), "probabilities": (0.9,) + (0.1,) * 4}
+    page = Page(render_html(make.result(make.study(), make.location(calibrated=calibrated, **above))))
+    assert f"No class above its operating point; highest {name}: A (0.90)" in page.text
+    assert f"Class{name.capitalize()}" in page.text.replace(" ", "")
+    unset = make.location(calibrated=calibrated, **{**above, "operating_points": (None,) * 5})
+    heading = verdict(make.result(make.study(), unset)["tasks"][0])
+    assert heading == f"Highest {name}: A (0.90); no operating points set"
+
+
 def test_two_digits_are_enough_for_most(make):
     task = make.result(make.study())["tasks"][0]
     assert score_digits(task) == 2
@@ -220,7 +231,7 @@ def test_two_digits_are_enough_for_most(make):
         ((0.85, 0.1, 0.2, 0.3, 0.95), "A (0.90), B (0.80), C (0.70) and 1 more"),
         ((0.85, 0.95, 0.2, 0.3, 0.95), "A (0.90), C (0.70), D (0.60)"),
         ((0.95, 0.95, 0.95, 0.95, 0.5), "E (0.50)"),
-        ((0.95, 0.95, 0.95, 0.95, 0.95), "No class above its operating point; highest score: A (0.90)"),
+        ((0.95, 0.95, 0.95, 0.95, 0.95), "No class above its operating point; highest probability: A (0.90)"),
     ],
 )
 def test_the_heading_names_the_first_positive_classes_of_the_table(make, operating_points, expected):
