@@ -32,6 +32,7 @@ export async function showStudy(session, id, task) {
   const subtitle = h("p", { class: "muted" });
   let parts = {};
   let timer = 0;
+  let looks = 0;
 
   showView(study.name ?? study.id,
     h("nav", { class: "path", "aria-label": "Studies" },
@@ -105,9 +106,12 @@ export async function showStudy(session, id, task) {
     clearTimeout(timer);
     if (!content.isConnected) return;
     if (isOpen(study)) {
+      const look = ++looks;
       try {
         const before = study.state;
-        study = await request(path);
+        const found = await request(path);
+        if (look !== looks) return; // a later look is on its way, or here
+        study = found;
         trouble.textContent = "";
         if (!isOpen(study)) {
           say(study.state === "failed" ? `No answer: ${study.reason}` : "The answers are there.");
@@ -115,6 +119,7 @@ export async function showStudy(session, id, task) {
         } else if (before !== study.state) drawState();
       } catch (error) {
         if (!(error instanceof ServerError)) throw error;
+        if (look !== looks) return;
         trouble.textContent = error.message;
       }
       timer = setTimeout(refreshStates, 1000 * SOON_S);

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from app_server import TRACES, launch, needs_monailabel, wait_until_up, write_long_study
+from app_server import TRACES, held_audit, launch, needs_monailabel, wait_until_up, write_long_study
 from fake_dicomweb import FakeArchive
 from lib.audit import verify_audit
 from lib.studies import UnknownStudyError
@@ -123,7 +123,7 @@ def test_a_server_over_an_archive_that_is_killed_in_an_inference_has_lost_nothin
             )
             assert sent.json() == {"image": study_key(name)}
         first = server.infer("staging", "kept").json()
-        with ThreadPoolExecutor(1) as pool:
+        with held_audit(server), ThreadPoolExecutor(1) as pool:  # so that it is killed before the answer
             lost = pool.submit(server.infer, "staging", "long")
             time.sleep(0.7)
             server.kill()
