@@ -81,7 +81,7 @@ class Server:
 
         with requests.Session() as session:
             session.trust_env = False
-            return session.request(method, self.url + path, **{"timeout": 120, **options})
+            return session.request(method, self.url + path, **{"timeout": 600, **options})
 
     def infer(self, entry: str, image: str, *, params: str = "{}", **options):
         """POST /infer as the stock clients do; `output` decides what comes back."""

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from app_server import launch, needs_monailabel, wait_until_up
-from browser import needs_chromium
+from browser import SLOW_MS, needs_chromium
 from ohif_browser import ask_in_the_panel, viewer_page
 from orthanc_server import Orthanc, needs_orthanc
 from orthanc_study import write_archive_study
@@ -176,6 +176,7 @@ def test_a_page_of_the_same_site_cannot_use_the_session(archive, realm, chrome):
     known = {"name": COOKIE, "value": number, "domain": "127.0.0.1", "path": "/", "sameSite": "Strict"}
     context.add_cookies([{**known, "httpOnly": True}])
     page = context.new_page()
+    page.set_default_timeout(SLOW_MS)
 
     def status(path: str, action: Callable[[], object]) -> int:
         with page.expect_response(server.url + path) as told:  # not what the page itself asks for

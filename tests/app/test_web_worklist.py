@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 from app_server import TRACES, held_audit, needs_monailabel, until, write_long_study
-from browser import accessibility_faults, needs_chromium
+from browser import SLOW_MS, accessibility_faults, needs_chromium
 from web_server import BROKEN, DICOM, LONG, NIFTI, TASKS, start_web_server
 
 from radclear.phantom import make_phantom, write_dicom
@@ -120,6 +120,7 @@ def test_a_study_is_found_by_its_name_without_the_page_knowing_names(worklist):
 def test_nothing_moves_for_those_who_want_no_motion(chrome, served):
     for wish, moves in (("no-preference", "breathe"), ("reduce", "none")):
         page = chrome.new_page(reduced_motion=wish)
+        page.set_default_timeout(SLOW_MS)
         page.goto(f"{served.url}/radclear/")
         page.locator("tr[data-id]").first.wait_for()
         script = """() => {
