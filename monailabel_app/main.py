@@ -26,7 +26,7 @@ from lib.patients import Patients, read_patients
 from lib.publishing import announce_trained, publish
 from lib.recovery import recover
 from lib.routes import serve
-from lib.strategies import strategies
+from lib.strategies import next_study, strategies
 from lib.studies import StudyIndex
 from lib.trainings import Trainings
 from lib.uploads import UploadLimits
@@ -199,9 +199,7 @@ class RadclearApp(MONAILabelApp):
 
         MONAI Label's own would convert the study and tell its path.
         """
-        strategy = self._strategies[request["strategy"]]
-        sample = strategy(dict(request), self.datastore())
-        return {**sample, **self.datastore().get_image_info(sample["id"])} if sample else {}
+        return next_study(self._strategies[request["strategy"]], request, self.datastore())
 
     def models(self) -> dict[str, InferTask]:
         """The entries that can be asked: name → task."""

@@ -43,16 +43,16 @@ def answer_request(
     file, answer = models[model]({**wanted, "source": store.studies.ready(source)})
     task = models[model].head.task
     own = not request.get("series") or store.studies.archived(source) is not None
-    if own:  # not of another series of a folder: the study's own may fail on
-        store.failures.clear(source.key, task)
     if reason := choice_reason(store.studies, image, source, asked=bool(request.get("series"))):
         answer["result"]["study"] |= reason
+    label = None
     if request.get("save_label"):
-        label = _store(store, source.key, model, file, answer)
-        return {"label": label, "tag": model, "file": None, "params": answer}
-    if own:
+        label, file = _store(store, source.key, model, file, answer), None
+    elif own:
         _keep(store, source, task, answer)
-    return {"label": None, "tag": model, "file": file, "params": answer}
+    if own:  # not of another series of a folder: the study's own may fail on
+        store.failures.clear(source.key, task)  # after the answer is there: never neither of both
+    return {"label": label, "tag": model, "file": file, "params": answer}
 
 
 def _keep(store: Datastore, source: StudySource, task: str, answer: Mapping[str, Any]) -> None:

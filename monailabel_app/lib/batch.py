@@ -56,6 +56,12 @@ class StudyBatch(BatchInferTask):
         return outcomes
 
 
+def running_batch() -> dict[str, Any] | None:
+    """The batch that runs. MONAI Label's own look at it fails where the batch ends at that moment."""
+    tasks = AsyncTask.status("batch_infer", all=True)[0] or ()
+    return next((task for task in list(tasks) if task["status"] == "RUNNING"), None)
+
+
 def end_with_server() -> None:
     """End a running batch when the server is told to stop; MONAI Label would wait for its end.
 

@@ -58,9 +58,12 @@ class DicomWebIndex(StudyIndex):
         self._counts: dict[str, int] = {}  # images of a series, where the archive tells
         self._choices: dict[str, tuple[tuple[str, ...], StudySeries]] = {}
         self._choosing = threading.Lock()
-        for half in self._cache.glob(".*"):  # left by a process that was killed
-            shutil.rmtree(half, ignore_errors=True)
         super().__init__(None, uploads, limits=limits, rescan_s=rescan_s)
+
+    def clean(self) -> None:
+        super().clean()
+        for half in self._cache.glob(".*"):
+            shutil.rmtree(half, ignore_errors=True)
 
     def _listed(self) -> list[StudySource]:
         try:
@@ -177,16 +180,15 @@ class DicomWebIndex(StudyIndex):
         if source.key not in self._series or source.path.parent != self._cache:
             return source
         with self._fetching:
-            if source.path.is_dir():
+            try:
                 os.utime(source.path)
-            else:
+            except FileNotFoundError:
                 self._fetch(source)
                 self._make_room(source.path)
         return source
 
     def _fetch(self, source: StudySource) -> None:
-        half = self._cache / f".{source.path.name}"
-        shutil.rmtree(half, ignore_errors=True)
+        half = self._cache / f".{source.path.name}-{os.urandom(6).hex()}"  # a batch fetches beside the server
         half.mkdir()
         room, number = self._most_bytes, -1
         try:
@@ -197,7 +199,11 @@ class DicomWebIndex(StudyIndex):
                 if room < 0:
                     raise ArchiveError("the series is larger than the cache; raise it: --conf volumes_mib")
             self._check_whole(source, number + 1)
-            os.replace(half, source.path)
+            try:
+                half.rename(source.path)
+            except OSError:
+                if not source.path.is_dir():  # as it is where another process was faster
+                    raise
         except ArchiveError:
             raise
         except Exception as error:
@@ -218,12 +224,15 @@ class DicomWebIndex(StudyIndex):
             )
 
     def _make_room(self, newest: Path) -> None:
-        folders = sorted(self._cache.glob("study-*"), key=lambda folder: folder.stat().st_mtime)
-        sizes = {folder: sum(file.stat().st_size for file in folder.iterdir()) for folder in folders}
-        total = sum(sizes.values())
-        for folder in folders:
+        kept = []
+        for folder in self._cache.glob("study-*"):
+            with suppress(FileNotFoundError):  # another process makes room, too
+                size = sum(file.stat().st_size for file in folder.iterdir())
+                kept.append((folder.stat().st_mtime, size, folder))
+        total = sum(size for _, size, _ in kept)
+        for _, size, folder in sorted(kept):
             if total > self._most_bytes and folder != newest:
-                total -= sizes[folder]
+                total -= size
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -102,11 +102,16 @@ class HeadTask(InferTask):
         )
         self._to_audit(request, prediction, head)
         answer = {**answer_json(prediction, notes), "head_version": version}
-        file, names = self.write(prediction)
+        file, names = self.write(prediction, head)
         return file, {**answer, "label_names": names}
 
-    def write(self, prediction: StudyPrediction) -> tuple[str | None, dict[str, int]]:
-        """The entry's file, and the names of its labels; none of both for classification."""
+    def write(self, prediction: StudyPrediction, head: Head) -> tuple[str | None, dict[str, int]]:
+        """The entry's file, and the names of its labels; none of both for classification.
+
+        Args:
+            prediction: the answer.
+            head: that gave it; another one may be in use by now.
+        """
         return None, {}
 
     def _to_audit(self, request: Mapping[str, Any], prediction: StudyPrediction, head: Head) -> None:
@@ -129,7 +134,7 @@ class HeadTask(InferTask):
 class FindingsTask(HeadTask):
     """Key slices as a list of points."""
 
-    def write(self, prediction: StudyPrediction) -> tuple[str | None, dict[str, int]]:
+    def write(self, prediction: StudyPrediction, head: Head) -> tuple[str | None, dict[str, int]]:
         return write_findings(prediction), {}
 
 
@@ -139,8 +144,8 @@ class OverlayTask(HeadTask):
     def _labels(self, head: Head) -> dict[str, int]:
         return overlay_labels(head.n_key_slices)
 
-    def write(self, prediction: StudyPrediction) -> tuple[str | None, dict[str, int]]:
-        return write_overlay(prediction, n_key_slices=self.head.n_key_slices)
+    def write(self, prediction: StudyPrediction, head: Head) -> tuple[str | None, dict[str, int]]:
+        return write_overlay(prediction, n_key_slices=head.n_key_slices)
 
 
 ENTRIES = (

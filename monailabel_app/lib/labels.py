@@ -90,14 +90,18 @@ class LabelFiles:
         except (OSError, ValueError):
             return {}
 
-    def version(self, key: str, tag: str) -> int | None:
-        """A number that changes when a result is stored anew, for caches; None where there is none."""
+    def version(self, key: str, tag: str) -> tuple[int, int] | None:
+        """What changes when a result is stored anew, for caches, the newer the larger; None: there is none.
+
+        The time alone does not tell: clocks of file systems stand still for some milliseconds.
+        """
         if not _KEY.fullmatch(key):
             return None
         try:
-            return (self.folder / check_tag(tag) / f"{key}.info.json").stat().st_mtime_ns
+            found = (self.folder / check_tag(tag) / f"{key}.info.json").stat()
         except OSError:
             return None
+        return found.st_mtime_ns, found.st_ino
 
     def tags(self, key: str) -> list[str]:
         """Tags under which a study has results."""

@@ -70,7 +70,7 @@ def learning_router(
     @router.get("/train/")
     def training_status(all: bool = False, check_if_running: bool = False, user: User = reader) -> Any:
         last = app.trainings.last
-        if last is None or (check_if_running and app.trainings.running is None):
+        if last is None or (check_if_running and last.status != "RUNNING"):
             raise RequestError(
                 "no training is running" if last else "no training was started yet", status=404
             )
@@ -109,16 +109,16 @@ def learning_router(
         if not computing.acquire(blocking=False):  # threads are few, and others wait for them
             raise RequestError("a score is being computed; try again in some seconds", status=429)
         try:
-            scores[task] = score(app, heads[task])
+            scores[task] = found = score(app, heads[task])
         finally:
             computing.release()
-        return scores[task]
+        return found
 
     @router.get("/scoring/")
     def last_scores(user: User = reader) -> dict[str, Any]:
         if not scores:
             raise RequestError("nothing was scored yet; ask POST /scoring/{task}", status=404)
-        return scores
+        return dict(scores)  # as others may be added while this is sent
 
     return router
 

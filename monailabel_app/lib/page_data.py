@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from lib.failures import Failure
 from lib.pixels import WINDOWS
 from lib.questions import Questions
 from lib.stored_answers import Brief, StoredAnswers
@@ -94,10 +95,14 @@ class PageData:
         return [{"task": v.task, "verdict": v.verdict, "reader": v.reader} for v in last.values()]
 
     def _row(self, source: StudySource) -> dict[str, Any]:
+        # Asked, failed, answered, in this order: what ends a state is there before the state ends. Then asked
+        # once more: of a study that was asked about since, the failures hold only where the server is killed.
+        asked = self._questions.state(source.key)
+        failures = self._app.datastore().failures.of_study(source.key, self.tasks)
         briefs = [brief for task in self.tasks if (brief := self.answers.brief(source.key, task))]
         row = {
             "id": source.key,
-            **self._state(source.key, answered=bool(briefs)),
+            **self._state(asked or self._questions.state(source.key), failures, answered=bool(briefs)),
             "answers": [asdict(brief) for brief in briefs],
             "unanswered": [task for task in self.tasks if task not in {brief.task for brief in briefs}],
             "verdicts": [],
@@ -110,10 +115,9 @@ class PageData:
             row["reason"] = JUDGED_ELSEWHERE
         return {**row, "name": source.name} if self._app.options.identifiers else row
 
-    def _state(self, key: str, *, answered: bool) -> dict[str, str]:
-        if state := self._questions.state(key):
-            return {"state": state, "reason": "", "failed": ""}
-        failures = self._app.datastore().failures.of_study(key, self.tasks)
+    def _state(self, asked: str, failures: Sequence[Failure], *, answered: bool) -> dict[str, str]:
+        if asked:
+            return {"state": asked, "reason": "", "failed": ""}
         if not failures:
             return {"state": "answered" if answered else "not asked", "reason": "", "failed": ""}
         titles: dict[str, list[str]] = {}
@@ -129,8 +133,9 @@ class PageData:
 
     def study(self, source: StudySource) -> dict[str, Any]:
         """One study with all that is known about it."""
+        row = self._row(source)  # before the answers, for the same reason
         found = {task: answer for task in self.tasks if (answer := self.answers.answer(source.key, task))}
-        shown = {**self._row(source), "tasks": [], "missing": [t for t in self.tasks if t not in found]}
+        shown = {**row, "tasks": [], "missing": [t for t in self.tasks if t not in found]}
         if not found:
             return shown
         newest = max((a["result"] for a in found.values()), key=lambda r: r["provenance"]["created_utc"])

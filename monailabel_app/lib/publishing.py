@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from lib.request_check import RequestError
 from lib.trainings import Training
 from lib.versions import BUNDLED, VersionError
 from radclear.bundle import Head
+
+_publishing = threading.Lock()  # of two at a time the file would name one, and the other would answer
 
 
 def publish(app: Any, task: str, version: str, *, user: str) -> Head:
@@ -31,19 +34,20 @@ def publish(app: Any, task: str, version: str, *, user: str) -> Head:
             "one in use; train a new version"
         )
     line = {"user": user, "task": task, "version": version, "weights_sha256": head.weights_sha256}
-    app.audit.append("publish", **line)
-    try:
-        app.versions.choose(task, version, head.weights_sha256)
-    except OSError as error:
-        app.audit.append("not published", **line)
-        raise RequestError(
-            f"version {version} was not published ({error.strerror}). Free the disk or correct the rights of "
-            "the data folder, then ask again",
-            status=503,
-        ) from error
-    for entry in app.models().values():
-        if entry.head.task == task:
-            entry.use(head, version)
+    with _publishing:
+        app.audit.append("publish", **line)
+        try:
+            app.versions.choose(task, version, head.weights_sha256)
+        except OSError as error:
+            app.audit.append("not published", **line)
+            raise RequestError(
+                f"version {version} was not published ({error.strerror}). Free the disk or correct the "
+                "rights of the data folder, then ask again",
+                status=503,
+            ) from error
+        for entry in app.models().values():
+            if entry.head.task == task:
+                entry.use(head, version)
     return head
 
 

@@ -16,6 +16,7 @@ def recover(app: Any) -> None:
     Args:
         app: the `RadclearApp`, before it answers anybody.
     """
+    app.datastore().studies.clean()
     for left in app.trainings.clean():
         logger.warning("the training of %s was killed; what it left is removed", left)
     stored, aside = app.verdicts.recover(lambda names: announced_verdicts(app.audit.path, names))

@@ -20,6 +20,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from starlette.middleware.cors import CORSMiddleware
 
 from lib import authentication
+from lib.batch import running_batch
 from lib.browser_sessions import BrowserSessions, SessionCookie, sessions_router
 from lib.dicomweb_proxy import proxy_router
 from lib.guard import Guard
@@ -194,7 +195,9 @@ def build_router(app: Any, sessions: BrowserSessions) -> APIRouter:
 
     @router.get("/batch/infer")
     def batch_status(all: bool = False, check_if_running: bool = False, user: User = user_role) -> Any:
-        found, detail = AsyncTask.status("batch_infer", all, check_if_running)
+        found, detail = AsyncTask.status("batch_infer", all)
+        if check_if_running:
+            found, detail = running_batch(), "no batch is running"
         if found is None:
             raise RequestError(detail, status=404)
         return [shown(app, task) for task in found] if isinstance(found, list) else shown(app, found)
@@ -211,7 +214,7 @@ def build_router(app: Any, sessions: BrowserSessions) -> APIRouter:
         checked_model(model, app.models())
         if run_sync or images not in BATCH_IMAGES:
             raise RequestError(f"images has to be one of {', '.join(BATCH_IMAGES)}; run_sync is not served")
-        if AsyncTask.status("batch_infer", False, True)[0] is not None:
+        if running_batch() is not None:
             raise RequestError("a batch is running; wait for its end, or stop it", status=429)
         request = {"model": model, "images": images, "user": who(user), "gpus": "all"}
         request |= {name: wanted[name] for name in ("max_batch_size", "client_id") if name in wanted}

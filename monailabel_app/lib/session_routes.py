@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import pathlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, UploadFile
@@ -17,7 +18,7 @@ from monailabel.endpoints.user.auth import User
 
 from lib.datastore import ReadOnlyError
 from lib.request_check import checked_image
-from lib.uploads import UPLOAD_SUFFIXES
+from lib.uploads import UPLOAD_SUFFIXES, TakenError
 from radclear.ct import study_key
 
 NO_LABELS = (
@@ -47,12 +48,13 @@ def session_router(app: Any, *, reader: Any, annotator: Any, who: Callable[[User
         content = f"session-{digest.hexdigest()}"
         key = study_key(content)
         if key not in app.datastore().list_images():  # the same volume again is the same study
-            app.datastore().studies.add(
-                content,
-                suffix,
-                files.file,
-                announce=lambda key: app.audit.append("upload", user=who(user), study=key),
-            )
+            with suppress(TakenError):  # also where it came in meanwhile
+                app.datastore().studies.add(
+                    content,
+                    suffix,
+                    files.file,
+                    announce=lambda key: app.audit.append("upload", user=who(user), study=key),
+                )
         return {"session_id": key}
 
     @router.get("/session/{session_id}")

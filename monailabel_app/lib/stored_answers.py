@@ -42,7 +42,7 @@ class StoredAnswers:
         """
         self._labels = labels
         self._heads = heads
-        self._briefs: dict[tuple[str, str], tuple[int, dict[str, Any], str, str]] = {}
+        self._briefs: dict[tuple[str, str], tuple[tuple[int, int], dict[str, Any], str, str]] = {}
         self._lock = threading.Lock()
 
     def answer(self, key: str, task: str) -> dict[str, Any] | None:
@@ -78,7 +78,8 @@ class StoredAnswers:
             model["backbone_weights_sha256"],
         )
 
-    def _newest(self, key: str, task: str) -> tuple[str, int]:
-        stored = [(self._labels.version(key, task + suffix) or 0, task + suffix) for suffix, _, _ in ENTRIES]
-        version, tag = max(stored)
-        return (tag, version) if version else ("", 0)
+    def _newest(self, key: str, task: str) -> tuple[str, tuple[int, int]]:
+        tags = [task + suffix for suffix, _, _ in ENTRIES]
+        stored = [(version, tag) for tag in tags if (version := self._labels.version(key, tag))]
+        version, tag = max(stored, default=((0, 0), ""))
+        return tag, version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable, Mapping
@@ -13,10 +14,29 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 from lib.audit import last_answers
 from lib.request_check import RequestError
+from lib.studies import UnknownStudyError
 from radclear.bundle import Head
 from radclear.errors import RadclearError
 
+logger = logging.getLogger(__name__)
+
 MOST_COMPARED = 50  # studies that one request embeds
+
+
+def next_study(strategy: Callable, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+    """A study to look at: its id and what the store tells of it; empty where there is none.
+
+    Args:
+        strategy: chooses.
+        request: for it.
+        datastore: the store.
+    """
+    while sample := strategy(dict(request), datastore):
+        try:
+            return {**sample, **datastore.get_image_info(sample["id"])}
+        except UnknownStudyError:
+            logger.info("the study that was chosen is gone meanwhile; another one is")
+    return {}
 
 
 class StudyStrategy(Strategy):

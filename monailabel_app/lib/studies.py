@@ -46,6 +46,10 @@ class StudyIndex:
         self._scanning = threading.Lock()
         self.rescan()
 
+    def clean(self) -> None:
+        """Remove what a killed server left half done; not called in a child, which works beside a server."""
+        self.uploads.clean()
+
     def sources(self) -> dict[str, StudySource]:
         """All studies by id, in a fixed order, as they are at one moment: another look may come any time."""
         self._rescan_soon()
@@ -74,8 +78,8 @@ class StudyIndex:
             for key in (image, study_key(image)):
                 if source := self._sources.get(key):
                     return source
-            if attempt == 0 and time.monotonic() - self._looked > _SOONEST_RESCAN_S:
-                self.rescan()
+            if attempt == 0:
+                self._look_again()
         raise UnknownStudyError("no study has this id; the datastore lists those there are")
 
     def series_keys(self, image: str) -> tuple[str, ...]:
@@ -96,15 +100,18 @@ class StudyIndex:
     def rescan(self) -> None:
         """Look at the folders again; a folder that cannot be read keeps the studies known before."""
         with self._scanning:
-            self._looked = time.monotonic()
-            sources = {source.key: source for source in self.uploads.sources()}
-            try:
-                sources |= {source.key: source for source in self._listed()}
-            except RadclearError as error:
-                logger.error("the studies cannot be listed, those known before are kept: %s", error)
-                sources = self._sources | sources
-            self._sources = sources
-            self._names = frozenset(self._private(sources.values()))
+            self._scan()
+
+    def _scan(self) -> None:
+        self._looked = time.monotonic()
+        sources = {source.key: source for source in self.uploads.sources()}
+        try:
+            sources |= {source.key: source for source in self._listed()}
+        except RadclearError as error:
+            logger.error("the studies cannot be listed, those known before are kept: %s", error)
+            sources = self._sources | sources
+        self._names = frozenset(self._private(sources.values()))  # first: what is found may be logged
+        self._sources = sources
 
     def _private(self, sources: Iterable[StudySource]) -> Iterator[str]:
         if self.folder is not None:
@@ -124,6 +131,13 @@ class StudyIndex:
     def _rescan_soon(self) -> None:
         if time.monotonic() - self._looked > self._rescan_s and not self._scanning.locked():
             threading.Thread(target=self.rescan, name="rescan", daemon=True).start()
+
+    def _look_again(self) -> None:
+        """Wait for the end of a look at the folders that has begun, or look anew; not every moment."""
+        asked = time.monotonic()
+        with self._scanning:
+            if self._looked < asked - _SOONEST_RESCAN_S:
+                self._scan()
 
     def _listed(self) -> list[StudySource]:
         if self.folder is None:

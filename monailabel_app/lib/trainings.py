@@ -101,7 +101,8 @@ class Trainings:
     @property
     def running(self) -> Training | None:
         """The training that is going on."""
-        return self.last if self.last is not None and self.last.status == "RUNNING" else None
+        last = self.last
+        return last if last is not None and last.status == "RUNNING" else None
 
     def start(
         self, task: str, job: Mapping[str, Any], *, publish: bool, announce: Callable[[str], None]
@@ -118,9 +119,9 @@ class Trainings:
             RequestError: 429; one is running.
         """
         with self._lock:
-            if self.running is not None:
+            if running := self.running:  # one look: it may end any moment
                 raise RequestError(
-                    f"a training of {self.running.task} is running; wait for its end, or stop it with "
+                    f"a training of {running.task} is running; wait for its end, or stop it with "
                     "DELETE /train/",
                     status=429,
                 )

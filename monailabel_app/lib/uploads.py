@@ -25,6 +25,10 @@ class UploadError(RadclearError):
         self.status = status
 
 
+class TakenError(UploadError):
+    """A study has the id already."""
+
+
 @dataclass(frozen=True)
 class UploadLimits:
     """How much may be uploaded.
@@ -53,7 +57,10 @@ class Uploads:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._limits = limits
         self._taking = threading.Lock()
-        for half in self.folder.glob(".*.part*"):  # left by a process that was killed
+
+    def clean(self) -> None:
+        """Remove what a killed process left; call before anything is taken in, and in one process only."""
+        for half in self.folder.glob(".*.part*"):
             half.unlink(missing_ok=True)
 
     def sources(self) -> list[StudySource]:
@@ -97,8 +104,9 @@ class Uploads:
             raise UploadError("another upload is being read; try again in some seconds", status=429)
         half = self.folder / f".{key}-{os.urandom(6).hex()}.part{suffix}"
         try:
-            if is_taken(key):
-                raise UploadError(
+            # The folder, too: what was taken in a moment ago may not be in the list of studies yet.
+            if is_taken(key) or any(self.folder.glob(f"{key}.*")):
+                raise TakenError(
                     "a study of this name is here already, and studies are not replaced; choose another name",
                     status=409,
                 )

@@ -98,8 +98,17 @@ class HeadVersions:
 
     def current(self, task: str) -> str:
         """The version that answers."""
-        file = self.folder / task / "current.json"
-        return json.loads(file.read_text(encoding="utf-8"))["version"] if file.is_file() else BUNDLED
+        chosen = self._chosen(task)
+        return chosen["version"] if chosen else BUNDLED
+
+    def _chosen(self, task: str) -> dict[str, str] | None:
+        try:
+            return json.loads(self._current_file(task).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+
+    def _current_file(self, task: str) -> Path:
+        return self.folder / task / "current.json"
 
     def load(self, task: str, version: str) -> Head:
         """A trained version, strictly: every weight, its checksum, and the backbone it was trained on.
@@ -122,11 +131,12 @@ class HeadVersions:
         Raises:
             VersionError: it is not there any more, or has other weights than when it was chosen.
         """
-        file = self.folder / task / "current.json"
-        if not file.is_file():
+        chosen = self._chosen(task)
+        if chosen is None:
             return None
-        chosen = json.loads(file.read_text(encoding="utf-8"))
-        advice = f"restore it from a backup, or remove {file} for the bundled head to answer"
+        advice = (
+            f"restore it from a backup, or remove {self._current_file(task)} for the bundled head to answer"
+        )
         if chosen["version"] not in self.listed(task):
             raise VersionError(f"version {chosen['version']} of {task} should answer and is gone; {advice}")
         head = self.load(task, chosen["version"])
@@ -138,7 +148,7 @@ class HeadVersions:
 
     def choose(self, task: str, version: str, weights_sha256: str) -> None:
         """Let a version answer from the next start on, too."""
-        file = self.folder / task / "current.json"
+        file = self._current_file(task)
         file.parent.mkdir(parents=True, exist_ok=True)
         if version == BUNDLED:
             file.unlink(missing_ok=True)

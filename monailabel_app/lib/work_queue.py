@@ -86,12 +86,18 @@ class WorkQueue:
                     return
                 future, job = self._jobs.popleft()
                 self._running = True
+            if not future.set_running_or_notify_cancel():
+                self._end()
+                continue
             try:
-                if future.set_running_or_notify_cancel():
-                    try:
-                        future.set_result(job())
-                    except BaseException as error:  # belongs to whoever waits for the future
-                        future.set_exception(error)
-            finally:
-                with self._changed:
-                    self._running = False
+                result = job()
+            except BaseException as error:  # belongs to whoever waits for the future
+                self._end()
+                future.set_exception(error)
+            else:
+                self._end()  # before anybody has the result: who asks again then finds the place free
+                future.set_result(result)
+
+    def _end(self) -> None:
+        with self._changed:
+            self._running = False

@@ -35,6 +35,7 @@ export async function showStudy(session, id, task) {
   const subtitle = h("p", { class: "muted" });
   let parts = {};
   let timer = 0;
+  let looks = 0;
 
   showView(study.name ?? study.id,
     h("nav", { class: "path", "aria-label": "Studies" },
@@ -108,9 +109,12 @@ export async function showStudy(session, id, task) {
     clearTimeout(timer);
     if (!content.isConnected) return;
     if (isOpen(study)) {
+      const look = ++looks;
       try {
         const before = study.state;
-        study = await request(path);
+        const found = await request(path);
+        if (look !== looks) return; // a later look is on its way, or here
+        study = found;
         trouble.textContent = "";
         if (!isOpen(study)) {
           say(study.state === "failed" ? `No answer: ${study.reason}` : "The answers are there.");
@@ -118,6 +122,7 @@ export async function showStudy(session, id, task) {
         } else if (before !== study.state) drawState();
       } catch (error) {
         if (!(error instanceof ServerError)) throw error;
+        if (look !== looks) return;
         trouble.textContent = error.message;
       }
       timer = setTimeout(refreshStates, 1000 * SOON_S);

@@ -16,6 +16,7 @@ let filter = "";
 let sort = { column: "id", down: false };
 let last = ""; // the study that was looked at
 let timer = 0;
+let looks = 0;
 let drawn = "";
 
 /** The study before (-1) or after (1) another one in the order of the worklist. */
@@ -64,16 +65,19 @@ export function showWorklist(session) {
   async function refresh() {
     clearTimeout(timer);
     if (!body.isConnected) return;
+    const look = ++looks;
     try {
       if (!document.hidden) {
+        const found = await request("/radclear/worklist");
+        if (look !== looks) return; // a later look is on its way, or here
         const first = studies === null;
-        studies = (await request("/radclear/worklist")).studies;
+        studies = found.studies;
         trouble.textContent = "";
         draw(false);
         if (first && last && document.activeElement !== box) focusOn(last);
       }
     } catch (error) {
-      if (error.status === 401) return;
+      if (error.status === 401 || look !== looks) return;
       trouble.textContent = `The worklist is not up to date. ${error.message}`;
     }
     clearTimeout(timer);

@@ -77,8 +77,15 @@ def list_folder(root: Path) -> list[FileSource]:
 
 
 def file_source(path: Path) -> FileSource:
-    """A single file as the user named it."""
-    status = path.stat()
+    """A single file as the user named it.
+
+    Raises:
+        CTInputError: it is not there any more, or cannot be looked at.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise CTInputError("path_not_found", f"the file cannot be looked at: {error.strerror}") from None
     return FileSource(path, path.name, status.st_size, status.st_mtime_ns)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +23,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 900  # seconds; about eight where the machine has nothing else to do
 #: Suffix of the name → slices of the studies that only the shared server has.
-LONG_STUDIES = {"": 384, "_0": 24, "_1": 24, "_2": 384, "_3": 8}
+LONG_STUDIES = {"": 384, "_0": 24, "_1": 24, "_2": 8, "_3": 8}
 #: What must not get out: patients' names in folder names, and what is in DICOM headers of the studies.
 TRACES = ("DOE", "JANE", "ROE", "RICHARD", "PHANTOM-", "2.25.")
 
@@ -77,7 +81,7 @@ class Server:
 
         with requests.Session() as session:
             session.trust_env = False
-            return session.request(method, self.url + path, **{"timeout": 120, **options})
+            return session.request(method, self.url + path, **{"timeout": 600, **options})
 
     def infer(self, entry: str, image: str, *, params: str = "{}", **options):
         """POST /infer as the stock clients do; `output` decides what comes back."""
@@ -98,9 +102,41 @@ class Server:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens at, and that the system gives nobody who does not ask for this one.
+
+    A server takes it seconds later; meanwhile a port that the system chose could be given to somebody else: a
+    client's connection, or a server of the tests beside these.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)  # below those that Linux hands out
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def until(condition: Callable[[], object], *, every_s: float = 0.05) -> None:
+    """Wait until something holds, as long as a slow machine may take.
+
+    Args:
+        condition: is asked until it holds.
+        every_s: seconds between two questions.
+    """
+    end = time.monotonic() + START_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(every_s)
+
+
+@contextmanager
+def held_audit(server: Server) -> Iterator[None]:
+    """Nothing is answered meanwhile: what runs waits for its line, however fast or slow the machine is."""
+    with open(server.data / "audit.jsonl", "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def launch(folder: Path, studies: Path, *conf: str, environment: dict[str, str] | None = None) -> Server:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+SLOW_MS = 240_000  # beside other tests, on a slow machine
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 #: Without those against background traffic Chromium looks for its maker's hosts at every start.
 _FLAGS = (
@@ -49,7 +50,7 @@ def tab(chrome):
     """A page; what went wrong in it, and addresses of other servers it asked for, must be nothing."""
     context = chrome.new_context(viewport={"width": 1440, "height": 1000}, locale="en-GB")
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(SLOW_MS)
     trouble: list[str] = []
     page.on("pageerror", lambda error: trouble.append(str(error)))
     page.on("console", lambda line: trouble.append(line.text) if "Content Security" in line.text else None)

@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from browser import chromium
+from browser import SLOW_MS, chromium
 
-SLOW_MS = 240_000  # three views drawn by the processor, beside other tests
 #: WebGL without a graphics card; and nothing that asks Chromium's maker.
 _FLAGS = (
     "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
@@ -80,8 +79,8 @@ def ask_in_the_panel(page, url: str, entry: str, *, picture: str) -> str:
     models.select_option(entry)
     views = page.locator("canvas")
     views.nth(2).wait_for()
-    page.wait_for_timeout(4000)  # the volume is drawn as it comes
-    before = [_pixels(views.nth(n)) for n in range(3)]
+    page.wait_for_timeout(4000)
+    before = [_drawn(views.nth(n)) for n in range(3)]
     with page.expect_response(lambda answer: f"/infer/{entry}" in answer.url) as asked:
         panel.locator("button", has_text="Run").first.click()
     assert asked.value.status == 200
@@ -101,6 +100,17 @@ def _pixels(element) -> np.ndarray:
     from PIL import Image
 
     return np.asarray(Image.open(io.BytesIO(element.screenshot(timeout=SLOW_MS))).convert("RGB")).astype(int)
+
+
+def _drawn(view) -> np.ndarray:
+    """What a view shows when it changes no more: the volume is drawn as it comes."""
+    seen = _pixels(view)
+    for _ in range(40):
+        view.page.wait_for_timeout(500)
+        seen, before = _pixels(view), seen
+        if not _changed(seen, before):
+            return seen
+    raise AssertionError("a view of OHIF does not come to rest")
 
 
 def _changed(one: np.ndarray, other: np.ndarray) -> int:

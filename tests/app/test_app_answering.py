@@ -52,6 +52,14 @@ def test_an_answer_about_another_series_leaves_the_studys_failure(store):
     assert store.failures.of_study(KEY, ["staging"]) == [] and store.labels.tags(KEY) == ["staging"]
 
 
+def test_a_failure_ends_when_the_answer_is_there_and_not_before(store, monkeypatch):
+    """So that the page, which looks at both, never finds neither."""
+    seen = []
+    monkeypatch.setattr(store.failures, "clear", lambda key, task: seen.append(store.labels.tags(key)))
+    ask(store)
+    assert seen == [["staging"]]
+
+
 def test_a_full_disk_costs_no_answer_and_leaves_no_file(store, tmp_path, monkeypatch):
     def full(*args, **options):
         raise OSError(28, "No space left on device")

@@ -160,6 +160,6 @@ def test_a_server_that_is_told_to_stop_ends_its_batch(guarded, realm):
     while not (children := process.children()) and time.monotonic() < end:
         time.sleep(0.1)
     guarded.process.terminate()
-    guarded.process.wait(timeout=60)
-    gone, alive = psutil.wait_procs(children, timeout=30)
+    guarded.process.wait(timeout=START_S)
+    gone, alive = psutil.wait_procs(children, timeout=START_S)
     assert len(gone) == 1 and not alive

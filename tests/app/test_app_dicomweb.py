@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from app_server import TRACES, launch, needs_monailabel, wait_until_up, write_long_study
+from app_server import TRACES, held_audit, launch, needs_monailabel, wait_until_up, write_long_study
 from fake_dicomweb import FakeArchive
 from lib.audit import verify_audit
 from lib.studies import UnknownStudyError
@@ -71,6 +71,29 @@ def test_an_archive_that_goes_away_and_comes_back(archive, tmp_path):
     assert read_study(index.ready(index.find(key)).path).hu.shape[0] == 8
 
 
+def test_a_batch_beside_the_server_may_fetch_the_same_series(archive, tmp_path):
+    """It has an index of its own over the same folder, made when the server has half of the series."""
+    index = make_index(archive, tmp_path)
+    source = index.find(index.ids()[0])
+    images = index._client.iter_series
+
+    def half_way(*uids):
+        for number, image in enumerate(images(*uids)):
+            yield image
+            if number == 3:
+                beside = make_index(archive, tmp_path)
+                assert beside.ready(beside.find(source.key)) == source
+
+    index._client.iter_series = half_way
+    (tmp_path / "series" / "study-gone").symlink_to("nowhere")  # as one that goes while room is made
+    assert read_study(index.ready(source).path).hu.shape[0] == 8
+    (tmp_path / "series" / "study-gone").unlink()
+    assert list((tmp_path / "series").iterdir()) == [source.path]
+    (tmp_path / "series" / ".half").mkdir()
+    make_index(archive, tmp_path).clean()
+    assert list((tmp_path / "series").iterdir()) == [source.path]
+
+
 def test_a_series_larger_than_the_cache_is_refused(archive, tmp_path):
     from lib.archive import ArchiveError
 
@@ -100,7 +123,7 @@ def test_a_server_over_an_archive_that_is_killed_in_an_inference_has_lost_nothin
             )
             assert sent.json() == {"image": study_key(name)}
         first = server.infer("staging", "kept").json()
-        with ThreadPoolExecutor(1) as pool:
+        with held_audit(server), ThreadPoolExecutor(1) as pool:  # so that it is killed before the answer
             lost = pool.submit(server.infer, "staging", "long")
             time.sleep(0.7)
             server.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -12,7 +11,16 @@ from contextlib import contextmanager
 
 import pytest
 import requests
-from app_server import ROOT, START_S, launch, needs_monailabel, wait_until_up, write_long_study
+from app_server import (
+    ROOT,
+    START_S,
+    held_audit,
+    launch,
+    needs_monailabel,
+    until,
+    wait_until_up,
+    write_long_study,
+)
 from lib.audit import verify_audit
 
 from radclear.ct import study_key
@@ -50,13 +58,6 @@ def kept(server):
     files = {str(f) for root in roots for f in root.rglob("*") if f.is_file()}
     files = {name for name in files if not name.endswith(".failed.json")}
     return files, server.request("GET", "/info/").json()["models"][TASK]["head_version"]
-
-
-def until(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def shown(server, key):
@@ -148,8 +149,7 @@ def test_killed_before_the_line_there_is_no_deed(served):
             replies.append(None)
 
     said = body(served)
-    with open(audit, "rb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with held_audit(served):
         threads = [
             threading.Thread(target=send, args=("POST", "/radclear/verdicts"), kwargs={"json": said}),
             threading.Thread(target=send, args=("POST", f"/radclear/models/{TASK}/{VERSION}")),

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from app_server import launch, needs_monailabel, wait_until_up
+from app_server import launch, needs_monailabel, until, wait_until_up
 from lib.audit import verify_audit
 from verdict_stream import N_READERS, VerdictStream
 
@@ -66,15 +66,16 @@ def judge(server, key, *, reader="Ada", verdict="correct"):
     return server.request("POST", "/radclear/verdicts", json={**body, **classes})
 
 
-def ended(server, *, seconds=240):
-    """The training's state once it does not run any more."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        state = server.request("GET", "/train/").json()
-        if state["status"] != "RUNNING":
-            return state
-        time.sleep(0.5)
-    pytest.fail(f"the training did not end: {state}")
+def ended(server):
+    """The training's state once it does not run any more, and what it leaves behind is removed."""
+    states = []
+
+    def is_over():
+        states.append(server.request("GET", "/train/").json())
+        return states[-1]["status"] != "RUNNING" and states[-1]["end_ts"] is not None
+
+    until(is_over, every_s=0.5)
+    return states[-1]
 
 
 def child_of(server):
@@ -137,7 +138,8 @@ def test_a_head_learns_is_published_and_the_old_one_stays_selectable(learner):
     assert started.status_code == 200, started.text
     second = learner.request("POST", f"/train/{TASK}")
     assert second.status_code == 429 and "is running" in second.json()["detail"]
-    assert learner.request("GET", "/info/", timeout=5).status_code == 200  # the server answers meanwhile
+    assert learner.request("GET", "/info/").status_code == 200
+    assert learner.request("GET", "/train/").json()["status"] == "RUNNING", "the server answers meanwhile"
     state = ended(learner)
     assert state["status"] == "DONE", state["details"]
     version = started.json()["id"]
@@ -241,10 +243,7 @@ def test_a_killed_server_loses_no_verdict_and_no_head(learner):
     stream = VerdictStream(learner, [{**said, "image": key, "classes": [stage]} for key, stage in stages])
     half = stream.kill_in_the_middle(at_least=60)
     assert stream.unanswered == N_READERS and stream.refused == []
-    end = time.monotonic() + 60
-    while _is_alive(child):
-        assert time.monotonic() < end, "the training outlived its server"
-        time.sleep(0.1)
+    until(lambda: not _is_alive(child))  # it does not outlive its server
 
     again = wait_until_up(launch(learner.folder, learner.studies))
     try:

@@ -23,7 +23,7 @@ STUDY = "a.nii"
 def server(tmp_path):
     (tmp_path / "studies").mkdir()
     write_long_study(tmp_path / "studies" / STUDY, n_slices=BATCH)
-    conf = ("batch_size", str(BATCH), "precision", "float32", "tasks", "staging")
+    conf = ("batch_size", str(BATCH), "precision", "float32", "tasks", "staging", "rescan", "3600")
     server = wait_until_up(launch(tmp_path, tmp_path / "studies", *conf))
     server.request("GET", "/info/")  # threads that requests need are there
     yield server

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from app_server import launch, needs_monailabel, wait_until_up
-from browser import needs_chromium
+from browser import SLOW_MS, needs_chromium
 from ohif_browser import ask_in_the_panel, viewer_page
 from orthanc_server import Orthanc, needs_orthanc
 from orthanc_study import write_archive_study
@@ -127,10 +127,13 @@ def test_a_session_is_as_good_as_its_token_and_ends(archive, realm):
     ended = server.request("DELETE", "/radclear/session", headers=cookie(second))
     assert ended.status_code == 204 and "Max-Age=0" in ended.headers["Set-Cookie"]
     assert status(second) == 401
-    end = int(time.time()) + 6
-    short = number_of(begin(server, realm.token("user", exp=end)))
+    for life in (3, 15, 60):  # on a slow machine the token may have ended before it gets there
+        end = int(time.time()) + life
+        short = begin(server, realm.token("user", exp=end))
+        if short.status_code != 401:
+            break
     time.sleep(max(0.0, end + 1 - time.time()))
-    assert status(short) == 401
+    assert status(number_of(short)) == 401
 
 
 def test_under_a_name_the_cookie_is_of_this_server_and_tls_alone(archive, realm):
@@ -173,6 +176,7 @@ def test_a_page_of_the_same_site_cannot_use_the_session(archive, realm, chrome):
     known = {"name": COOKIE, "value": number, "domain": "127.0.0.1", "path": "/", "sameSite": "Strict"}
     context.add_cookies([{**known, "httpOnly": True}])
     page = context.new_page()
+    page.set_default_timeout(SLOW_MS)
 
     def status(path: str, action: Callable[[], object]) -> int:
         with page.expect_response(server.url + path) as told:  # not what the page itself asks for

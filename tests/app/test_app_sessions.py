@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from unittest.mock import MagicMock
 
 import pytest
 from app_server import needs_monailabel
@@ -34,6 +36,25 @@ def test_a_session_is_an_upload_and_the_same_volume_is_the_same_study(server, vo
     asked = server.infer("staging", "the name in Slicer", query={"session_id": key}).json()
     assert asked["result"]["study"]["study_key"] == key
     assert asked["prediction"] == server.infer("staging", key).json()["prediction"]
+
+
+def test_a_volume_that_another_client_sent_meanwhile_is_the_same_study(volume, tmp_path):
+    """The list of studies does not have it yet, the folder has."""
+    from fastapi import Depends, UploadFile
+    from lib.session_routes import session_router
+    from lib.studies import StudyIndex
+    from lib.uploads import UploadLimits
+
+    limits = UploadLimits(largest_bytes=2**24, all_bytes=2**26, memory_cap_bytes=2**28)
+    store = MagicMock(studies=StudyIndex(None, tmp_path / "uploads", limits=limits))
+    store.list_images.return_value = []
+    app, nobody = MagicMock(), Depends(lambda: None)
+    app.datastore.return_value = store
+    router = session_router(app, reader=nobody, annotator=nobody, who=str)
+    put = next(route.endpoint for route in router.routes if route.path == "/session/")
+    first, again = (put(UploadFile(io.BytesIO(volume), filename="x.nii.gz"), user=None) for _ in range(2))
+    assert first == again
+    assert len(list((tmp_path / "uploads").iterdir())) == app.audit.append.call_count == 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import io
 import os
 import random
 import shutil
+import threading
 import zipfile
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -15,10 +17,10 @@ from app_server import TRACES, needs_monailabel, write_long_study
 from lib.labels import LabelError, LabelFiles
 from lib.log_privacy import PrivateLog
 from lib.studies import StudyIndex, UnknownStudyError
-from lib.uploads import UploadError, UploadLimits
+from lib.uploads import TakenError, UploadError, UploadLimits, Uploads
 from lib.volumes import VolumeFiles
 
-from radclear.ct import read_study, study_key
+from radclear.ct import find_studies, read_study, study_key
 
 LIMITS = UploadLimits(largest_bytes=2**20, all_bytes=3 * 2**20, memory_cap_bytes=2**28)
 
@@ -181,11 +183,47 @@ def test_uploads_together_are_bounded(tmp_path, scan):
     assert caught.value.status == 413 and len(index.ids()) == 1
 
 
-def test_what_a_killed_upload_left_is_removed(tmp_path):
+def test_what_a_killed_upload_left_is_removed_by_the_server_alone(tmp_path):
+    """A batch has an index of its own, beside a server that may be taking an upload in."""
     (tmp_path / "uploads").mkdir()
-    (tmp_path / "uploads" / f".{study_key('x')}-00.part.nii").write_bytes(b"half")
-    assert StudyIndex(None, tmp_path / "uploads", limits=LIMITS).ids() == []
+    half = tmp_path / "uploads" / f".{study_key('x')}-00.part.nii"
+    half.write_bytes(b"half")
+    index = StudyIndex(None, tmp_path / "uploads", limits=LIMITS)
+    assert index.ids() == [] and half.exists()
+    index.clean()
     assert not list((tmp_path / "uploads").iterdir())
+
+
+def test_an_upload_is_not_replaced_before_it_is_listed_either(tmp_path, scan):
+    """The second comes when the first is in the folder, and the list of studies not made anew yet."""
+    uploads = Uploads(tmp_path / "uploads", LIMITS)
+    said: list[str] = []
+    for suffix in (".nii.gz", ".nii.gz", ".nii"):
+        options = {"is_taken": lambda key: False, "announce": said.append}
+        with nullcontext() if not said else pytest.raises(TakenError, match="not replaced"):
+            uploads.take("study-1", suffix, io.BytesIO(scan), **options)
+    assert said == ["study-1"] and [file.name for file in uploads.folder.iterdir()] == ["study-1.nii.gz"]
+
+
+def test_a_study_that_is_being_found_is_waited_for(small_studies, tmp_path, monkeypatch):
+    """Asked about while another request's look at the folder goes on."""
+    folder, seen, go = tmp_path / "studies", threading.Event(), threading.Event()
+    shutil.copytree(small_studies, folder)
+    index = StudyIndex(folder, tmp_path / "uploads", limits=LIMITS)
+    shutil.copy(small_studies / "ROE_RICHARD.nii.gz", folder / "new.nii.gz")
+
+    def slow(path):
+        seen.set()
+        assert go.wait(60)
+        return find_studies(path)
+
+    monkeypatch.setattr("lib.studies.find_studies", slow)
+    looking = threading.Thread(target=index.rescan)
+    looking.start()
+    assert seen.wait(60)
+    threading.Timer(0.5, go.set).start()
+    assert index.find("new.nii.gz").key == study_key("new.nii.gz")
+    looking.join()
 
 
 def test_dicom_becomes_one_file_for_viewers_and_files_stay_what_they_are(index, tmp_path, small_studies):

@@ -15,11 +15,11 @@ def busy():
 
     def work():
         started.set()
-        assert release.wait(10)
+        assert release.wait(60)
         return "first"
 
     first = queue.submit(work)
-    assert started.wait(10)
+    assert started.wait(60)
     yield queue, release, first
     release.set()
     queue.close()
@@ -30,9 +30,9 @@ def test_jobs_are_done_in_order(busy):
     order = []
     waiting = [queue.submit(lambda n=n: order.append(n)) for n in range(3)]
     release.set()
-    assert first.result(10) == "first"
+    assert first.result(60) == "first"
     for future in waiting:
-        future.result(10)
+        future.result(60)
     assert order == [0, 1, 2]
 
 
@@ -43,8 +43,8 @@ def test_beyond_the_bound_is_refused_until_there_is_room(busy):
     with pytest.raises(QueueFullError, match="3 wait"):
         queue.submit(lambda: None)
     release.set()
-    waiting[-1].result(10)
-    queue.submit(lambda: None).result(10)
+    waiting[-1].result(60)
+    queue.submit(lambda: None).result(60)
 
 
 def test_who_leaves_the_line_makes_room_and_is_not_served(busy):
@@ -54,18 +54,37 @@ def test_who_leaves_the_line_makes_room_and_is_not_served(busy):
     assert waiting[1].cancel() and queue.waiting == 2
     last = queue.submit(lambda: served.append("new"))
     release.set()
-    last.result(10)
+    last.result(60)
     assert served == [0, 2, "new"]
 
 
 def test_no_waiting_means_one_at_a_time():
     queue, release, started = WorkQueue(waiting=0), threading.Event(), threading.Event()
-    first = queue.submit(lambda: (started.set(), release.wait(10)))
-    assert started.wait(10)
+    first = queue.submit(lambda: (started.set(), release.wait(60)))
+    assert started.wait(60)
     with pytest.raises(QueueFullError):
         queue.submit(lambda: None)
     release.set()
-    first.result(10)
+    first.result(60)
+
+
+def test_who_has_an_answer_finds_its_place_free():
+    """Asked from within the answer's coming, when the worker has done nothing else yet."""
+    queue, later = WorkQueue(waiting=0), []
+    for job in (lambda: "fine", lambda: 1 / 0):
+        started, asked = threading.Event(), threading.Event()
+
+        def again(future, asked=asked):
+            try:
+                later.append(queue.submit(lambda: "again").result)
+            finally:
+                asked.set()
+
+        first = queue.submit(lambda job=job, started=started: (started.wait(60), job()))
+        first.add_done_callback(again)
+        started.set()
+        assert asked.wait(60) and [result(60) for result in later][-1] == "again"
+    assert len(later) == 2
 
 
 def test_a_job_that_fails_gives_its_error_and_the_next_is_done():
@@ -75,8 +94,8 @@ def test_a_job_that_fails_gives_its_error_and_the_next_is_done():
         raise ValueError("made for a test")
 
     with pytest.raises(ValueError, match="made for a test"):
-        queue.submit(fails).result(10)
-    assert queue.submit(lambda: 7).result(10) == 7
+        queue.submit(fails).result(60)
+    assert queue.submit(lambda: 7).result(60) == 7
 
 
 def test_a_closed_queue_takes_nothing_and_drops_who_waits(busy):
@@ -87,4 +106,4 @@ def test_a_closed_queue_takes_nothing_and_drops_who_waits(busy):
     with pytest.raises(QueueClosedError):
         queue.submit(lambda: None)
     release.set()
-    assert first.result(10) == "first"
+    assert first.result(60) == "first"

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from app_server import launch, needs_monailabel, wait_until_up
-from browser import needs_chromium
-from ohif_browser import SLOW_MS, viewer_page
+from browser import SLOW_MS, needs_chromium
+from ohif_browser import viewer_page
 from orthanc_server import Orthanc, needs_orthanc
 
 from radclear.ct import ABDOMEN, LUNG, Window, read_study

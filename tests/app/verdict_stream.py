@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import requests
-from app_server import Server
+from app_server import START_S, Server
 
 N_READERS = 6
 
@@ -58,10 +58,12 @@ class VerdictStream:
         Args:
             at_least: how many verdicts are acknowledged before.
         """
-        end = time.monotonic() + 120
+        end = time.monotonic() + START_S
         while time.monotonic() < end:
             if len(self.acknowledged) >= at_least:
                 os.kill(self.server.process.pid, signal.SIGSTOP)
+                # Until its last thread stands: one that is in the middle of a rename ends it first.
+                os.waitid(os.P_PID, self.server.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
                 half = sorted(path.name for path in (self.server.data / "verdicts").glob("*/.*.tmp"))
                 if half:
                     self.server.kill()

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from app_server import Server, launch, wait_until_up, write_long_study
+from app_server import Server, launch, until, wait_until_up, write_long_study
 
 from radclear.ct import study_key
 
@@ -38,8 +38,10 @@ def web_server(tmp_path_factory, small_studies):
 
 @pytest.fixture
 def answered(web_server, tab):
-    """The DICOM study, answered, with its pictures loaded."""
-    web_server.request("POST", f"/radclear/study/{DICOM}/ask")
+    """The DICOM study, with its pictures; answered before, as an answer draws an open page anew."""
+    if told(web_server, DICOM)["state"] != "answered":
+        assert web_server.request("POST", f"/radclear/study/{DICOM}/ask").status_code == 202
+        until(lambda: told(web_server, DICOM)["state"] == "answered")
     tab.goto(f"{web_server.url}/radclear/#/study/{DICOM}")
     tab.locator(".cursor-dot.chosen").wait_for()
     tab.locator(".frame img[src^=blob]").wait_for()

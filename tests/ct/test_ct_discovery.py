@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,3 +244,10 @@ def test_a_zip_member_without_a_name_of_its_own_is_refused(tmp_path, name):
     with pytest.raises(CTInputError) as caught:
         read_study(tmp_path / "study.zip")
     assert caught.value.code == "unsafe_archive"
+
+
+def test_a_file_that_goes_while_it_is_looked_at_is_not_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "is_file", lambda self: True)  # as it was a moment ago
+    with pytest.raises(CTInputError, match="cannot be looked at: No such file") as caught:
+        find_studies(tmp_path / "gone.nii.gz")
+    assert caught.value.code == "path_not_found"

@@ -177,7 +177,7 @@ def test_workers_write_the_same_cohort(tmp_path):
 def test_workers_end_when_their_parent_is_killed_and_the_cohort_can_be_finished(tmp_path):
     code = (
         "import sys; from radclear.phantom import write_cohort\n"
-        "if __name__ == '__main__': write_cohort(sys.argv[1], n_studies=40, n_slices=24, size=64, workers=2)"
+        "if __name__ == '__main__': write_cohort(sys.argv[1], n_studies=999, n_slices=24, size=64, workers=2)"
     )
     script = tmp_path / "run.py"
     script.write_text(code)
@@ -219,7 +219,7 @@ def parent_of(pid):
         return -1
 
 
-def wait_until(condition, limit_s=60):
+def wait_until(condition, limit_s=600):
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, "waited too long"

@@ -91,7 +91,7 @@ def both(tmp_path_factory):
         for r in range(2)
     ]  # fmt: skip
     for process in running:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors
     return [torch.load(folder / f"{r}.pt", weights_only=True) for r in range(2)], results()
 

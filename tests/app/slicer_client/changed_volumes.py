@@ -128,10 +128,8 @@ class Story:
         for folder in studies.iterdir():
             shutil.rmtree(folder)
         shutil.rmtree(self.session.widget.logic.folder)  # the reader's temporary files, too
-        self.session.pause(1.2)
         server = self.session.widget.connection.server
-        server.studies()  # it looks at its folders again
-        self.session.pause(0.5)
+        self.session.wait_for(lambda: not server.studies())  # it looks at its folders again, every second
         found = {"upload removed": self.session.ask()}
         self.session.choose(f"On the server: {image}")
         found["study removed"] = self.session.ask()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import application
@@ -47,6 +48,13 @@ class Session:
         while time.monotonic() < end:
             self.app.qt.processEvents()
             time.sleep(0.02)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Until something holds that is not done here; the window lives."""
+        end = time.monotonic() + LONGEST_S
+        while not condition():
+            assert time.monotonic() < end
+            self.pause(0.1)
 
     def choose(self, start: str) -> None:
         """A study of the list by the beginning of its line."""

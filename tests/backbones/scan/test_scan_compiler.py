@@ -42,12 +42,12 @@ def compile_and_call(source, barrier):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_two_processes_share_one_cache(cache, tiny):
     fork = multiprocessing.get_context("fork")
-    barrier = fork.Barrier(2, timeout=60)
+    barrier = fork.Barrier(2, timeout=600)
     processes = [fork.Process(target=compile_and_call, args=(tiny, barrier)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(600)
     assert [process.exitcode for process in processes] == [0, 0]
     assert list(cache.iterdir()) == [compiler.cached_library(tiny, None)]  # one file, no leftovers
 
