@@ -79,7 +79,7 @@ def _train(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     for split in ("train", "val"):
         if not counts[split]:
             raise TrainingError(
-                f"{len(studies)} judged studies of {len({s['patient'] for s in studies})} patients, and no "
+                f"judged studies: {len(studies)}, patients: {len({s['patient'] for s in studies})}, and no "
                 f"study to {'train on' if split == 'train' else 'validate with'}; give more verdicts, or "
                 "name a base table with --conf base_labels FILE --conf base_embeddings FOLDER"
             )

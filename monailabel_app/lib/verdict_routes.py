@@ -20,6 +20,10 @@ NO_ANSWER = (
     "this model's answer to the study is not known any more, so there is nothing to agree with: ask for it "
     "again, or send the right classes with the verdict `correct`"
 )
+OLDER_ANSWER = (
+    "this answer is of weights that answer no more, whose operating points are not known here, so which "
+    "classes it called cannot be told: ask again, or send the right classes with the verdict `correct`"
+)
 
 
 def verdict_router(app: Any, *, reader: Any, annotator: Any, who: Callable[[User], str]) -> APIRouter:
@@ -86,8 +90,10 @@ def _right_classes(said: Said, head: Any, answer: dict[str, Any] | None) -> tupl
         return said.classes
     if said.verdict == "disagree":
         return None
-    if answer is None or said.weights_sha256 != head.weights_sha256:
+    if answer is None:
         raise RequestError(NO_ANSWER, status=409)
+    if head.kind == "multilabel" and said.weights_sha256 != head.weights_sha256:
+        raise RequestError(OLDER_ANSWER, status=409)
     return called_classes(answer["answer"], kind=head.kind, operating_points=head.operating_points)
 
 

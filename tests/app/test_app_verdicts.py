@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from app_server import ROOT, needs_monailabel
@@ -186,6 +187,23 @@ def test_called_classes():
     assert called_classes(found, kind="multilabel", operating_points=None) == ("b", "c")
     assert called_classes(found, kind="multilabel", operating_points={"a": 0.4, "b": 0.7}) == ("a", "c")
     assert called_classes(found, kind="ordinal", operating_points={"a": 0.1}) == ("b",)
+
+
+@needs_monailabel
+@pytest.mark.parametrize("kind, classes", [("multilabel", None), ("multiclass", ("b",)), ("ordinal", ("b",))])
+def test_agreeing_with_weights_that_answer_no_more_wants_no_operating_points(kind, classes):
+    from lib.request_check import RequestError
+    from lib.verdict_routes import _right_classes
+
+    said = SimpleNamespace(verdict="agree", weights_sha256="older")
+    head = SimpleNamespace(kind=kind, weights_sha256="newer", operating_points={"a": 0.1, "b": 0.9})
+    answer = {"answer": {"a": 0.4, "b": 0.6}}
+    if classes:
+        assert _right_classes(said, head, answer) == classes
+    else:
+        with pytest.raises(RequestError, match="of weights that answer no more") as caught:
+            _right_classes(said, head, answer)
+        assert caught.value.status == 409
 
 
 @needs_monailabel
