@@ -30,6 +30,7 @@ def test_weight_files_and_metadata_name_each_other(name, shipped):
     assert sorted(entries) == sorted(path.name for path in (root / "models").glob("*.pt"))
     for file_name, entry in entries.items():
         assert verify_weights(root, file_name=file_name) == entry["sha256"]
+        assert (root / "models" / file_name).stat().st_size < 25_000_000
         assert entry["demonstration"] is True and entry["training"]
 
 

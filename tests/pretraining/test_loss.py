@@ -17,17 +17,19 @@ def batch(n: int = 6, d: int = 5, seed: int = 0):
     return q, k, torch.tensor([True, False, True, True, False, False][:n])
 
 
+def reference_of(i, q, k, lesion, tau, w, weighting="similarity"):
+    """The formula for query i, term by term, in float64, times 2τ."""
+    row = (q[i].double() @ k.double().T / tau).tolist()
+    total = sum(math.exp(v) for v in row)
+    for j, v in enumerate(row):
+        if lesion[j] and j != i and w:
+            total += math.exp(w * v) if weighting == "similarity" else w * math.exp(v)
+    return 2 * tau * (-row[i] + math.log(total))
+
+
 def reference(q, k, lesion, tau, w, weighting):
-    """The formula, term by term, in float64."""
-    s = (q.double() @ k.double().T / tau).tolist()
-    losses = []
-    for i, row in enumerate(s):
-        total = sum(math.exp(v) for v in row)
-        for j, v in enumerate(row):
-            if lesion[j] and j != i and w:
-                total += math.exp(w * v) if weighting == "similarity" else w * math.exp(v)
-        losses.append(-row[i] + math.log(total))
-    return 2 * tau * sum(losses) / len(losses)
+    """The mean over the queries."""
+    return sum(reference_of(i, q, k, lesion, tau, w, weighting) for i in range(len(q))) / len(q)
 
 
 @pytest.mark.parametrize("weighting", ["similarity", "density"])
@@ -37,6 +39,17 @@ def test_equals_the_formula(weighting, weight, tau):
     q, k, lesion = batch()
     loss = lecl_loss(q, k, lesion, temperature=tau, weight=weight, weighting=weighting)
     assert loss.item() == pytest.approx(reference(q, k, lesion, tau, weight, weighting), rel=1e-6)
+
+
+def test_lesion_terms_for_lesion_queries_only():
+    """Lesion slices as queries have the formula's term, the others MoCo v3's."""
+    q, k, lesion = batch()
+    with_term = [reference_of(i, q, k, lesion, 0.5, 2.0) for i in range(6)]
+    without = [reference_of(i, q, k, lesion, 0.5, 0.0) for i in range(6)]
+    expected = [a if shown else b for a, b, shown in zip(with_term, without, lesion.tolist(), strict=True)]
+    loss = lecl_loss(q, k, lesion, temperature=0.5, weight=2.0, lesion_queries_only=True)
+    assert loss.item() == pytest.approx(sum(expected) / 6, rel=1e-6)
+    assert loss.item() < lecl_loss(q, k, lesion, temperature=0.5, weight=2.0).item()
 
 
 def test_worked_example():
