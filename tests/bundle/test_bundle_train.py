@@ -128,6 +128,38 @@ def test_rows_that_take_no_part_are_in_the_record(bundles, cohort, tmp_path, cle
     }
 
 
+def test_classes_that_no_study_or_every_study_shows_are_in_the_record(
+    bundles, cohort, tmp_path, clean_process
+):
+    rows = read_rows(cohort / "labels.csv")
+    for row in rows:
+        row["disease_nodule"] = int(row["split"] != "train")  # validation alone shows it
+        row["disease_effusion"] = 1
+    write_rows(tmp_path / "labels.csv", rows)
+    _, code = run_config(
+        bundles / HEADS[1] / "configs" / "train.json",
+        workflow_type="train",
+        embeddings=cohort / "embeddings",
+        labels=tmp_path / "labels.csv",
+        output_bundle=tmp_path / "trained",
+        device="cpu",
+        max_epochs=1,
+    )
+    assert code == 0
+    record = json.loads((tmp_path / "trained" / "models" / "model_training.json").read_text())
+    assert record["not_learnt"] == {
+        "nodule": "no positive study to train on", "effusion": "no negative study to train on"
+    }  # fmt: skip
+    entry = read_metadata(tmp_path / "trained")["radclear"]["weights"]["model.pt"]
+    n = entry["n_studies"]
+    assert entry["n_positive"]["train"]["nodule"] == 0
+    assert entry["n_positive"]["validation"]["nodule"] == n["validation"]
+    assert entry["n_positive"]["train"]["effusion"] == n["train"]
+    own = [row for row in rows if row["split"] == "train"]
+    expected = sum(int(row["disease_consolidation"]) for row in own)
+    assert entry["n_positive"]["train"]["consolidation"] == expected
+
+
 def test_boxes_teach_attention_where_to_look(bundles, cohort, tmp_path, clean_process):
     """With boxes other weights come out, and the record names the table by its sha256."""
     boxes = tmp_path / "boxes.csv"
