@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from bundle_fixtures import BACKBONES, HEADS, ROOT
@@ -31,7 +33,7 @@ def test_weight_files_and_metadata_name_each_other(name, shipped):
     for file_name, entry in entries.items():
         assert verify_weights(root, file_name=file_name) == entry["sha256"]
         assert (root / "models" / file_name).stat().st_size < 25_000_000
-        assert entry["demonstration"] is True and entry["training"]
+        assert entry["demonstration"] is True and entry["training"] and entry["commands"]
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -46,3 +48,18 @@ def test_heads_fit_strictly_over_the_backbone_that_they_name(shipped):
         assert head.weights_sha256 == entry["sha256"]
         assert head.backbone.weights_sha256 == entry["backbone"]["weights_sha256"]
         assert all(torch.isfinite(tensor).all() for tensor in head.aggregator.state_dict().values())
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_card_gives_the_figures_of_the_metadata(name, shipped):
+    metrics = read_metadata(shipped / name)["radclear"]["weights"]["model.pt"]["metrics"]
+    card = (shipped / name / "docs" / "README.md").read_text()
+    assert f"On {metrics['n_studies']} synthetic studies" in card
+    for class_name, found in metrics["classes"].items():
+        (line,) = (row for row in card.splitlines() if row.startswith(f"| {class_name.replace('_', ' ')} |"))
+        positives, auroc, brier, ece = (cell.strip() for cell in line.split("|")[2:6])
+        assert class_name == "macro" or int(positives.split()[0]) == found["n_positive"]
+        for shown, known in ((auroc, found["auroc"]), (brier, found["brier"]), (ece, found["ece"])):
+            interval = known.get("interval_95") if shown is auroc else None
+            numbers = [float(number) for number in re.findall(r"\d\.\d\d", shown)]
+            assert numbers == pytest.approx([known["value"], *(interval or [])], abs=0.0061)
