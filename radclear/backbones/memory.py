@@ -27,12 +27,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and _WORDS.search(str(error)) is not None
 
 
-def free_unused(device: str | torch.device) -> None:
-    """Give memory that torch holds for later use back to the device, for libraries that take their own."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.empty_cache()
-
-
 @contextmanager
 def told_when_memory_is_short(what: str, device: str | torch.device) -> Iterator[None]:
     """Say what did not fit where, and what to do, if memory runs short inside.
@@ -49,7 +43,8 @@ def told_when_memory_is_short(what: str, device: str | torch.device) -> Iterator
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, DeviceMemoryError) or not is_out_of_memory(error):
             raise
-        free_unused(device)
+        if torch.device(device).type == "cuda":  # what torch holds for later use, others can take then
+            torch.cuda.empty_cache()
         raise DeviceMemoryError(
             f"{what} does not fit the memory of {torch.device(device)}; free memory on it, choose a smaller "
             "backbone or a lower precision, or use another device"

@@ -71,7 +71,7 @@ def store_trained(
         **fitted,
         "labels_sha256": hashlib.sha256(Path(labels).read_bytes()).hexdigest(),
         "n_studies": n_studies,
-        "n_positive": {split: _positives(dataset) for split, dataset in studies.items()},
+        "n_positive": {split: dataset.n_positive for split, dataset in studies.items()},
         "excluded": dict(Counter(excluded.values())),
         "settings": dict(settings),
     }
@@ -82,7 +82,10 @@ def store_trained(
     record = {
         "validations": best.history,
         "excluded": [{"key": study_key(study), "reason": reason} for study, reason in excluded.items()],
-        "not_learnt": _not_learnt(next(iter(studies.values()))),
+        "not_learnable": {
+            name: f"no {lacking} study to train on"
+            for name, lacking in next(iter(studies.values())).not_learnable.items()
+        },
     }
     record_path = target / "models" / f"{Path(file_name).stem}_training.json"
     record_path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -97,26 +100,6 @@ def describe_stored(store: EmbeddingStore, key: str) -> torch.Tensor:
     """What `radclear.bundle.domain` looks at, of a study in a store."""
     study = store.read(key)
     return describe(study.feats, study.n_windows)
-
-
-def _positives(data: BagDataset) -> dict[str, int]:
-    """Class → studies that have it."""
-    if data.kind == "multilabel":
-        counts = [int(sum(row.label[n] for row in data.studies)) for n in range(len(data.classes))]
-    else:
-        found = Counter(int(row.label) for row in data.studies)
-        counts = [found[n] for n in range(len(data.classes))]
-    return dict(zip(data.classes, counts, strict=True))
-
-
-def _not_learnt(training: BagDataset) -> dict[str, str]:
-    """Class → why the studies for training cannot teach it."""
-    total, multilabel = len(training), training.kind == "multilabel"
-    return {
-        name: f"no {'positive' if count == 0 else 'negative'} study to train on"
-        for name, count in _positives(training).items()
-        if count == 0 or (multilabel and count == total)
-    }
 
 
 def _excluded(datasets: Iterable[BagDataset]) -> dict[str, str]:

@@ -21,6 +21,8 @@ class BagDataset(Dataset):
     Attributes:
         studies: the rows of the split, in order.
         excluded: (study, reason) of all rows of the table that cannot be used.
+        n_positive: class → studies of the split that have it.
+        not_learnable: see `LabelTable.not_learnable`, of the split.
         embedding_dim: width of the embeddings.
         n_windows: instances per slice.
     """
@@ -63,6 +65,8 @@ class BagDataset(Dataset):
         self.classes = table.classes
         self.studies = table.split(split)
         self.excluded = table.excluded
+        self.n_positive = table.n_positive(split)
+        self.not_learnable = table.not_learnable(split)
         self.max_instances = max_instances
         self.sampling = sampling
         self.annotated = annotated

@@ -217,17 +217,26 @@ class LabelTable:
             return None
         return self.pos_weight(split) if self.kind == "multilabel" else self.class_weight(split)
 
+    def n_positive(self, split: str) -> dict[str, int]:
+        """Class → studies of a split that have it."""
+        return dict(zip(self.classes, self.labels(split).sum(axis=0).astype(int).tolist(), strict=True))
+
+    def not_learnable(self, split: str) -> dict[str, str]:
+        """Class → `positive` or `negative`, where no study of a split is."""
+        positives, total = self.n_positive(split), len(self.split(split))
+        lacking = {name: "positive" for name, n in positives.items() if n == 0}
+        if self.kind == "multilabel":
+            lacking |= {name: "negative" for name, n in positives.items() if n == total and n > 0}
+        return {name: lacking[name] for name in self.classes if name in lacking}
+
     def _with_warnings(self, training_split: str, *, log: bool) -> LabelTable:
         """Warn of classes that training cannot learn; said once, here."""
         warnings = []
         if any(s.split == training_split for s in self.studies):
-            positives = self.labels(training_split).sum(axis=0)
-            total = len(self.split(training_split))
-            for name, n in zip(self.classes, positives, strict=True):
-                lacking = "positive" if n == 0 else "negative" if n == total else ""
-                if lacking and (n == 0 or self.kind == "multilabel"):
-                    where = f"study in split {training_split!r}: not learnable"
-                    warnings.append(f"class {name!r} has no {lacking} {where}")
+            for name, lacking in self.not_learnable(training_split).items():
+                warnings.append(
+                    f"class {name!r} has no {lacking} study in split {training_split!r}: not learnable"
+                )
         if self.excluded:
             reasons = Counter(reason for _, reason in self.excluded)
             warnings.append(

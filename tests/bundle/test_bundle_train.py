@@ -101,21 +101,26 @@ def test_training_then_evaluation(name, bundles, cohort, tmp_path, clean_process
     assert found == pytest.approx(expected.tolist(), abs=1e-5)
 
 
+def train_once(bundles, cohort, folder) -> None:
+    """One epoch with the label table of a folder, into its `trained`."""
+    _, code = run_config(
+        bundles / HEADS[1] / "configs" / "train.json",
+        workflow_type="train",
+        embeddings=cohort / "embeddings",
+        labels=folder / "labels.csv",
+        output_bundle=folder / "trained",
+        device="cpu",
+        max_epochs=1,
+    )
+    assert code == 0
+
+
 def test_rows_that_take_no_part_are_in_the_record(bundles, cohort, tmp_path, clean_process):
     rows = read_rows(cohort / "labels.csv")
     rows[0]["disease_nodule"] = rows[1]["disease_nodule"] = ""
     rows[2]["study"] = "elsewhere"
     write_rows(tmp_path / "labels.csv", rows)
-    _, code = run_config(
-        bundles / HEADS[1] / "configs" / "train.json",
-        workflow_type="train",
-        embeddings=cohort / "embeddings",
-        labels=tmp_path / "labels.csv",
-        output_bundle=tmp_path / "trained",
-        device="cpu",
-        max_epochs=1,
-    )
-    assert code == 0
+    train_once(bundles, cohort, tmp_path)
     entry = read_metadata(tmp_path / "trained")["radclear"]["weights"]["model.pt"]
     reason = "no embeddings in the embeddings folder; make them with: radclear embed"
     assert entry["excluded"] == {"no label in disease_nodule": 2, reason: 1}
@@ -136,18 +141,9 @@ def test_classes_that_no_study_or_every_study_shows_are_in_the_record(
         row["disease_nodule"] = int(row["split"] != "train")  # validation alone shows it
         row["disease_effusion"] = 1
     write_rows(tmp_path / "labels.csv", rows)
-    _, code = run_config(
-        bundles / HEADS[1] / "configs" / "train.json",
-        workflow_type="train",
-        embeddings=cohort / "embeddings",
-        labels=tmp_path / "labels.csv",
-        output_bundle=tmp_path / "trained",
-        device="cpu",
-        max_epochs=1,
-    )
-    assert code == 0
+    train_once(bundles, cohort, tmp_path)
     record = json.loads((tmp_path / "trained" / "models" / "model_training.json").read_text())
-    assert record["not_learnt"] == {
+    assert record["not_learnable"] == {
         "nodule": "no positive study to train on", "effusion": "no negative study to train on"
     }  # fmt: skip
     entry = read_metadata(tmp_path / "trained")["radclear"]["weights"]["model.pt"]
