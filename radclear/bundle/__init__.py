@@ -8,6 +8,7 @@ from radclear.bundle.annotated_training import (
 )
 from radclear.bundle.answering import StudyAnswers
 from radclear.bundle.best_weights import BestWeights, StopEarly
+from radclear.bundle.command_options import check_options
 from radclear.bundle.crossval import CrossValidation, run_crossval
 from radclear.bundle.crossval_settings import CrossvalError, TrainingChoices
 from radclear.bundle.dataset import ReadStudyd, StudyDataset, collate_study
@@ -83,6 +84,7 @@ __all__ = [
     "check_bundle",
     "check_config",
     "check_network",
+    "check_options",
     "check_studies",
     "check_training",
     "check_usage",

@@ -55,12 +55,16 @@ def bundle_root(name: str) -> str:
 def _root_candidates() -> Iterator[Path]:
     """Folders that may be the bundle's root, the surest first."""
     for argument in sys.argv[1:]:
-        for match in _CONFIG_PATH.findall(argument):
-            path = Path(match).resolve()
+        for path in config_paths(argument):
             if path.parent.name == "configs" and path.is_file():
                 yield path.parents[1]
     for entry in (*sys.path[1:], *sys.path[:1]):
         yield Path(entry).resolve()
+
+
+def config_paths(argument: str) -> list[Path]:
+    """Absolute paths of the config files that an argument of a command line names, one or a list of them."""
+    return [Path(match).resolve() for match in _CONFIG_PATH.findall(argument)]
 
 
 def _name_of(folder: Path) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from radclear.backbones import resolve_precision
+from radclear.bundle.command_options import check_options
 from radclear.bundle.embedding_run import EmbeddingRun
 from radclear.bundle.head_weights import weights_for_backbone
 from radclear.bundle.loaded import BackboneBundle, Head
@@ -45,6 +46,7 @@ def check_usage(
         backbone_bundle: for a head: as its config names it.
         device, precision: what was asked for.
     """
+    check_options()
     try:
         if not Path(dataset_dir).exists():
             raise BundleError(

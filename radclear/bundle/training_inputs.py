@@ -9,6 +9,7 @@ from typing import Any
 
 from radclear.bundle.boxes import read_boxes
 from radclear.bundle.calibration import check_method
+from radclear.bundle.command_options import check_options
 from radclear.bundle.copying import check_config_values
 from radclear.bundle.deletion_run import check_deletion
 from radclear.bundle.location import METADATA, BundleError, find_backbone, read_metadata
@@ -68,6 +69,7 @@ def check_training(
         calibration: what will be fitted on the validation studies.
         deletion, deletion_column: see `radclear.bundle.deletion_run.run_deletion`.
     """
+    check_options()
     try:
         read_metadata(bundle_root)
         check_method(calibration)

@@ -1,0 +1,98 @@
+"""A typing error in an option of `python -m monai.bundle run` is told before anything is done."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from bundle_fixtures import BACKBONES, HEADS, ROOT, monai_command
+
+from radclear.bundle.command_options import check_options
+
+TRAIN = ROOT / "bundles" / HEADS[1] / "configs" / "train.json"
+WARM_UP = ROOT / "bundles" / "lecl_gated_cnn" / "configs"
+
+
+def monai_argv(*arguments: str) -> list[str]:
+    """`sys.argv` of `python -m monai.bundle run …`."""
+    return ["/site-packages/monai/bundle/__main__.py", "run", *arguments]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [f"--config_file={TRAIN}", "--boxs", "boxes.csv"],
+        ["--max-epoch", "3", "--config-file", str(TRAIN)],
+        ["--config_file", str(TRAIN), "--tabel#column", "stage"],
+        ["--config_file", f"['{WARM_UP}/train.json','{WARM_UP}/multi_gpu_train.json']", "-lesionweight=0"],
+    ],
+)
+def test_an_unknown_option_ends_the_run(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        check_options(monai_argv(*arguments))
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    suggested = {
+        "boxs": "boxes",
+        "max_epoch": "max_epochs",
+        "tabel": "table",
+        "lesionweight": "lesion_weight",
+    }
+    (typed,) = (name for name in suggested if f"--{name}" in line)
+    assert "is no key of train.json" in line and line.endswith(f"did you mean --{suggested[typed]}?")
+
+
+def test_where_nothing_is_alike_the_keys_are_listed(capsys):
+    with pytest.raises(SystemExit):
+        check_options(monai_argv("--config_file", str(TRAIN), "--xyz", "1"))
+    assert "attention_weight, backbone_bundle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--config_file", str(TRAIN), "--max-epochs=3", "--train#trainer#max_epochs", "5", "--nobalance"],
+        ["--config_file", str(TRAIN), "--table::classes::effusion", "effusion", "--learning_rate", "-1"],
+        ["--config_file", str(TRAIN), "--logging_file", "x", "--run_id", "run", "--_meta_#name", "x"],
+        ["--config_file", str(TRAIN), "--boxes", "b.csv", "--", "--trace"],
+        [
+            "--config_file",
+            f"['{WARM_UP}/warm_up.json','{WARM_UP}/warm_up_stream.json']",
+            "--phantom_seed=1",
+            "--frozen_stages=3",
+        ],
+        ["--config_file", "mine.yaml", "--mine", "1"],
+        ["--args_file", "mine.json", "--mine", "1"],
+    ],
+)
+def test_options_that_are_keys_pass(arguments):
+    check_options(monai_argv(*arguments))
+
+
+def test_other_programs_are_left_alone(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/pytest", "run", f"--config_file={TRAIN}", "--boxs"])
+    check_options()
+
+
+def test_every_config_that_is_run_looks_at_its_options():
+    configs = [path for path in (ROOT / "bundles").glob("*/configs/*.json") if '"run": [' in path.read_text()]
+    assert len(configs) == 2 * len(BACKBONES) + 3 * len(HEADS) + 1  # the last is the warm-up
+    for path in configs:
+        first = path.read_text().split('"run": [')[1].strip()
+        assert first.startswith(
+            (
+                '"$radclear.bundle.check_options(',
+                '"$radclear.bundle.check_usage(',
+                '"$radclear.bundle.check_tr',
+            )
+        ), Path(path).relative_to(ROOT)
+
+
+def test_a_training_with_a_typing_error_writes_nothing(tmp_path):
+    ended = monai_command(
+        "run", "--config_file", TRAIN, "--boxs", "boxes.csv", "--output_bundle", "trained", cwd=tmp_path
+    )
+    assert ended.returncode == 2
+    assert "error: --boxs is no key of train.json" in ended.stderr and "Traceback" not in ended.stderr
+    assert not list(tmp_path.iterdir())
