@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,29 @@ def expected_embeddings(
     }
 
 
+def check_numbers(values: Mapping[str, Any]) -> None:
+    """Refuse what no training can work with, under the name of its option.
+
+    Args:
+        values: key of the config → value; `seed` from 0, `learning_rate` above 0, `attention_weight` from 0,
+            `max_instances` also None, all others whole numbers from 1.
+
+    Raises:
+        BundleError: says which, and what was expected.
+    """
+    for name, value in values.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        number = whole or (isinstance(value, float) and math.isfinite(value))
+        good, expected = {
+            "seed": (whole and value >= 0, "a whole number from 0"),
+            "learning_rate": (number and value > 0, "a number above 0"),
+            "max_instances": (value is None or (whole and value >= 1), "a whole number from 1, or None"),
+            "attention_weight": (number and value >= 0, "a number from 0"),
+        }.get(name, (whole and value >= 1, "a whole number from 1"))
+        if not good:
+            raise BundleError(f"{name} is {value!r}; expected {expected}, with --{name}")
+
+
 def check_training(
     bundle_root: str | Path,
     *,
@@ -51,6 +75,7 @@ def check_training(
     calibration: str = "temperature",
     deletion: bool = False,
     deletion_column: str | None = None,
+    numbers: Mapping[str, Any] | None = None,
 ) -> None:
     """End the process with exit code 2 and one plain sentence where training or evaluation cannot start.
 
@@ -68,10 +93,12 @@ def check_training(
         boxes, box_kinds: see `radclear.bundle.evaluation.EvaluationWriter`.
         calibration: what will be fitted on the validation studies.
         deletion, deletion_column: see `radclear.bundle.deletion_run.run_deletion`.
+        numbers: keys of the config that must be numbers, and their values.
     """
     check_options()
     try:
         read_metadata(bundle_root)
+        check_numbers(numbers or {})
         check_method(calibration)
         if output_bundle is not None and (Path(output_bundle) / METADATA).is_file():
             check_config_values(output_bundle, {"kind": kind})

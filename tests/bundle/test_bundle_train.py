@@ -264,6 +264,37 @@ def test_what_cannot_start_ends_with_one_sentence_and_code_2(
 
 
 @pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("max_epochs", "ten", "a whole number from 1"),
+        ("max_epochs", 0, "a whole number from 1"),
+        ("patience", 2.5, "a whole number from 1"),
+        ("bags_per_batch", True, "a whole number from 1"),
+        ("max_instances", 0, "a whole number from 1, or None"),
+        ("learning_rate", -1, "a number above 0"),
+        ("learning_rate", math.nan, "a number above 0"),
+        ("attention_weight", "high", "a number from 0"),
+        ("seed", -1, "a whole number from 0"),
+    ],
+)
+def test_a_setting_that_is_no_such_number_ends_with_one_sentence_and_code_2(
+    option, value, expected, bundles, cohort, tmp_path, capsys, clean_process
+):
+    _, code = run_config(
+        bundles / HEADS[1] / "configs" / "train.json",
+        workflow_type="train",
+        embeddings=cohort / "embeddings",
+        labels=cohort / "labels.csv",
+        output_bundle=tmp_path / "out",
+        **{option: value},
+    )
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert code == 2
+    assert line == f"error: {option} is {value!r}; expected {expected}, with --{option}"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("change", "found"),
     [
         (None, "boxes.csv does not exist; name it with --boxes"),
