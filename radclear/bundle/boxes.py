@@ -26,7 +26,7 @@ def read_boxes(
         BundleError: the table cannot be read, lacks a column, or has a row that says nothing.
     """
     boxes: dict[str, set[int]] = defaultdict(set)
-    for study, index, _ in _rows(Path(path), kinds=kinds, studies=studies):
+    for _, study, index, _ in _rows(Path(path), kinds=kinds, studies=studies):
         boxes[study].add(index)
     return dict(boxes)
 
@@ -48,7 +48,7 @@ def read_finding_boxes(
     """
     boxes: dict[str, tuple[set[int], ...]] = {}
     others = set()
-    for study, index, row in _rows(Path(path), kinds=kinds, studies=None, also=["kind"]):
+    for place, study, index, row in _rows(Path(path), kinds=kinds, studies=None, also=["kind"]):
         lesion = row["kind"] in LESION_KINDS
         if lesion and "site" not in row:
             raise BundleError(
@@ -58,10 +58,7 @@ def read_finding_boxes(
         column = "site" if lesion else "kind"
         name = (row[column] or "").strip()
         if not name:  # whoever teaches with it would take the slice for one that shows nothing
-            raise BundleError(
-                f"{path}: the box of study {study!r}, slice {index}, has no {column}; write it, or leave the "
-                "whole study out"
-            )
+            raise BundleError(f"{place}: the box has no {column}; write it, or leave the whole study out")
         slices = boxes.setdefault(study, tuple(set() for _ in findings))
         if name in findings:
             slices[findings.index(name)].add(index)
@@ -96,7 +93,7 @@ def read_class_boxes(
     """
     boxes: dict[str, dict[str, set[int]]] = {name: {} for name in classes}
     others = set()
-    for study, index, row in _rows(Path(path), kinds=kinds, studies=studies, also=[column]):
+    for _, study, index, row in _rows(Path(path), kinds=kinds, studies=studies, also=[column]):
         name = (row[column] or "").strip()
         if name in boxes:
             boxes[name].setdefault(study, set()).add(index)
@@ -113,8 +110,8 @@ def read_class_boxes(
 
 def _rows(
     path: Path, *, kinds: Sequence[str] | None, studies: Collection[str] | None, also: Sequence[str] = ()
-) -> Iterator[tuple[str, int, Mapping[str, str | None]]]:
-    """Study, slice and the whole row of each box that counts."""
+) -> Iterator[tuple[str, str, int, Mapping[str, str | None]]]:
+    """Place in the file, study, slice and the whole row of each box that counts."""
     if not path.exists():
         raise BundleError(f"boxes {path} does not exist; name it with --boxes, or leave it out")
     needed = list(dict.fromkeys(["study", "slice", *(["kind"] if kinds is not None else []), *also]))
@@ -131,9 +128,11 @@ def _rows(
                 place = f"{path}, line {reader.line_num}"
                 study, index = _box(place, row)
                 if studies is not None and study not in studies:
-                    raise BundleError(f"{place}: study {study!r} is not in the label table")
+                    raise BundleError(
+                        f"{place}: this study is not in the label table; add it there, or take out its boxes"
+                    )
                 if kinds is None or row["kind"] in kinds:
-                    yield study, index, row
+                    yield place, study, index, row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise BundleError(f"box table {path} cannot be read: {reason}; expected CSV in UTF-8") from error

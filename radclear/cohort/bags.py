@@ -137,10 +137,10 @@ class BagDataset(Dataset):
         for row in self.studies:
             attributes = self.store.attributes(row.key)
             for name in (*SAME_FOR_ALL, *expected):
-                value, origin = wanted.setdefault(name, (attributes.get(name), row.study))
+                value, origin = wanted.setdefault(name, (attributes.get(name), row.key))
                 if attributes.get(name) != value:
                     raise EmbeddingStoreError(
-                        f"embeddings of {row.study} have {name} {attributes.get(name)!r}, but {value!r} is "
+                        f"embeddings {row.key} have {name} {attributes.get(name)!r}, but {value!r} is "
                         f"{'expected' if origin == 'expected' else f'that of {origin}'}; embed the cohort "
                         "with one backbone and one set of windows, into a folder of its own"
                     )

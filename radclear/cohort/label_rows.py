@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +47,7 @@ def columns_or_values(
     return wanted
 
 
-def read_rows(path: Path, *, required: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
+def read_rows(path: Path, *, required: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
     """(place such as "line 7", column → stripped text) of each row; missing values are empty."""
     if path.suffix.lower() in PARQUET:
         found, rows = _read_parquet(path)
@@ -56,7 +56,7 @@ def read_rows(path: Path, *, required: Iterable[str]) -> list[tuple[str, dict[st
     if missing := [name for name in required if name not in found]:
         raise LabelTableError(
             f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(found)}. Expected a "
-            "comma-separated or Parquet table with study, patient, split and the labels"
+            f"comma-separated or Parquet table with {', '.join(required)}"
         )
     if twice := sorted({name for name in found if found.count(name) > 1}):
         raise LabelTableError(f"{path} has the columns {', '.join(twice)} twice")
@@ -77,7 +77,10 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
             reader.fieldnames = found
             return found, [(f"line {reader.line_num}", row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LabelTableError(f"label table {path} cannot be read: {error}") from error
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise LabelTableError(
+            f"label table {path} cannot be read: {reason}; expected CSV in UTF-8"
+        ) from error
 
 
 def _read_parquet(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
@@ -121,19 +124,20 @@ def check_rows(path: Path, rows: Sequence[tuple[str, Mapping[str, str]]], *, gro
     groups: dict[str, tuple[str, str]] = {}
     for place, row in rows:
         study, patient = row["study"], row["patient"]
-        if not study or not patient or not row[group]:
+        if absent := [column for column in dict.fromkeys(("study", "patient", group)) if not row[column]]:
             raise LabelTableError(
-                f"{path}, {place}: study {study!r} of patient {patient!r}"
-                f"{'' if group == 'patient' else f' in {group} {row[group]!r}'}; all are needed, the "
-                "patient to keep studies of one patient in one split"
+                f"{path}, {place} has no {' and no '.join(absent)}; all rows need them, the patient to keep "
+                "studies of one patient in one split (where every patient has one study, repeat the study)"
             )
         if study in seen:
-            raise LabelTableError(f"{path}: study {study!r} is in {seen[study]} and {place}; expected once")
+            raise LabelTableError(
+                f"{path}: {seen[study]} and {place} hold the same study; expected one row per study"
+            )
         seen[study] = place
         before, where = groups.setdefault(patient, (row[group], place))
         if before != row[group]:
             raise LabelTableError(
-                f"{path}: patient {patient!r} is in {group} {before!r} ({where}) and in {row[group]!r} "
+                f"{path}: one patient is in {group} {before!r} ({where}) and in {row[group]!r} "
                 f"({place}); all studies of a patient belong in one {group}"
             )
         split = row.get("split", "")
@@ -143,7 +147,7 @@ def check_rows(path: Path, rows: Sequence[tuple[str, Mapping[str, str]]], *, gro
             before, where = splits.setdefault((column, row[column]), (split, place))
             if before != split:
                 raise LabelTableError(
-                    f"{path}: {column} {row[column]!r} is in split {before!r} ({where}) and in split "
+                    f"{path}: one {column} is in split {before!r} ({where}) and in split "
                     f"{split!r} ({place}); all studies of a {column} belong in one split, or the evaluation "
                     "is not independent"
                 )

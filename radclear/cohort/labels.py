@@ -180,7 +180,9 @@ class LabelTable:
         if not studies:
             found = ", ".join(sorted({s.split for s in self.studies}))
             raise LabelTableError(
-                f"{self.path or 'table'}: no usable study in split {name!r}; splits found: {found}"
+                f"{self.path or 'table'}: no usable study in split {name!r}; splits found: {found}. Write "
+                f"{name!r} into the column split, or name another (in training --train_split and "
+                "--validation_split, in evaluation --split)"
             )
         return studies
 

@@ -336,7 +336,7 @@ def test_missing_labels_and_embeddings_are_stated_exclusions(bundles, cohort, tm
         (lambda n, r: r.update(stage="V"), {"name": STAGING}, "stage is 'V'; expected one of I, II, III, IV"),
         (lambda n, r: r.update(stage=r["stage"].replace("IV", "I")), {"name": STAGING}, "is positive for IV"),
         (lambda n, r: r.update(study="x" + r["study"]), {}, "has embeddings"),
-        (lambda n, r: r.update(patient="p"), {}, "patient 'p' is in split"),
+        (lambda n, r: r.update(patient="p"), {}, "one patient is in split"),
         (lambda n, r: r.update(patient=f"p{n % 2}", split=""), {}, "2 patients"),
         (None, {"choices": replace(CHOICES, n_folds=2)}, "3 or more"),
         (None, {"choices": replace(CHOICES, kind="ordinal")}, "are multilabel"),

@@ -302,7 +302,7 @@ def test_a_setting_that_is_no_such_number_ends_with_one_sentence_and_code_2(
             ("study,slice,kind", "study,index,kind"),
             "columns study, index, kind; a box table has",
         ),
-        (("study-", "other-"), "line 2: study 'other-"),
+        (("study-", "other-"), "line 2: this study is not in the label table"),
         ((",primary", ".5,primary"), f"line N: slice is '{DEPTH + 1}.5'; expected a whole number from 0"),
         ((f",{DEPTH + 1},primary", ",,primary"), "line N: slice is ''; expected a whole number"),
         ((f",{DEPTH + 1},primary", ",-1,primary"), "line N: slice is '-1'; expected a whole number"),
@@ -344,7 +344,7 @@ def test_boxes_of_the_chosen_kinds_are_read(tmp_path):
     path.write_text("kind,study,slice\nnodule,a,3\nnode,a,4\nnodule,a,3\nnodule,b,0\n", encoding="utf-8-sig")
     assert read_boxes(path) == {"a": {3, 4}, "b": {0}}
     assert read_boxes(path, kinds=["nodule"], studies=["a", "b", "c"]) == {"a": {3}, "b": {0}}
-    with pytest.raises(BundleError, match="line 5: study 'b' is not in the label table"):
+    with pytest.raises(BundleError, match="line 5: this study is not in the label table"):
         read_boxes(path, kinds=["node"], studies=["a"])
 
 
@@ -361,7 +361,7 @@ def test_findings_of_boxes_are_sites_of_tumors_and_kinds_of_all_else(tmp_path):
     found = read_finding_boxes(path, findings=["liver", "nodule"])
     assert found == {"a": ({3}, {4}), "b": (set(), set())}
     path.write_text("study,slice,site,kind\na,3,liver,primary\nb,7, ,metastasis\n")
-    with pytest.raises(BundleError, match="box of study 'b', slice 7, has no site; write it"):
+    with pytest.raises(BundleError, match="line 3: the box has no site; write it"):
         read_finding_boxes(path, findings=["liver"])
 
 

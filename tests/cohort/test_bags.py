@@ -118,7 +118,9 @@ def test_bags_can_be_kept_in_memory(store, table):
 def test_embeddings_of_two_kinds_are_refused(store, table, name):
     study = store.read(study_key("s2"))
     store.write(study_key("s2"), study.feats, study.coords, {**ATTRIBUTES, name: "other"})
-    with pytest.raises(EmbeddingStoreError, match=f"s2 have {name} 'other'.*that of s0"):
+    with pytest.raises(
+        EmbeddingStoreError, match=f"{study_key('s2')} have {name} 'other'.*that of {study_key('s0')}"
+    ):
         BagDataset(store, table, "train")
     BagDataset(store, table, "test")
 

@@ -79,7 +79,7 @@ def test_other_groups_than_patients(tmp_path):
     for site in {s.group for s in table.studies}:
         assert len({plan.folds[s.study] for s in table.studies if s.group == site}) == 1
     path.write_text(path.read_text() + "p0/s9,p0,g7,0,0,0\n")
-    with pytest.raises(LabelTableError, match="patient 'p0' is in site 'g0' .line 2. and in 'g7'"):
+    with pytest.raises(LabelTableError, match="one patient is in site 'g0' .line 2. and in 'g7'"):
         read(path, group="site")
 
 

@@ -111,9 +111,9 @@ def test_studies_without_embeddings_are_excluded(table, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        (ROWS + "s6,p1,test,0,0,I\n", {}, "patient 'p1' is in split 'train' .line 2.*'test' .line 7"),
-        (ROWS + "s1,p9,test,0,0,I\n", {}, "study 's1' is in line 2 and line 7"),
-        (ROWS + "s6,,test,0,0,I\n", {}, "line 7: study 's6' of patient ''"),
+        (ROWS + "s6,p1,test,0,0,I\n", {}, "one patient is in split 'train' .line 2.*'test' .line 7"),
+        (ROWS + "s1,p9,test,0,0,I\n", {}, "line 2 and line 7 hold the same study"),
+        (ROWS + "s6,,test,0,0,I\n", {}, "line 7 has no patient; all rows need"),
         (ROWS + "s6,p6,test,2,0,I\n", {}, "line 7: location_lung is '2'; expected 0, 1"),
         (ROWS + "s6,p6,test,0,0,V\n", stages(), "line 7: stage is 'V'; expected one of I, II, III, IV"),
         (
@@ -138,16 +138,32 @@ def test_tables_that_would_mislead_are_refused(table, rows, options, message):
         table(rows, **options)
 
 
+def test_refusals_name_no_study_and_no_patient(table):
+    for row in (
+        "s1,private,test,0,0,I",
+        "private,p1,test,0,0,I",
+        "private,,test,0,0,I",
+        ",private,test,0,0,I",
+    ):
+        with pytest.raises(LabelTableError) as refused:
+            table(ROWS + row + "\n")
+        assert "line 7" in str(refused.value) and "private" not in str(refused.value)
+
+
 def test_missing_file_and_repeated_columns(table, tmp_path):
     with pytest.raises(LabelTableError, match="cannot be read"):
         LabelTable.read(tmp_path / "absent.csv", classes=LOCATION)
+    (tmp_path / "latin.csv").write_bytes("study,patient\nM\xfcller,1\n".encode("latin-1"))
+    with pytest.raises(LabelTableError, match="cannot be read.*; expected CSV in UTF-8"):
+        LabelTable.read(tmp_path / "latin.csv", classes=LOCATION)
     with pytest.raises(LabelTableError, match="columns location_lung twice"):
         table(header=HEADER.replace("stage", "location_lung"))
 
 
 def test_unknown_split_names_those_there_are(table):
     with pytest.raises(
-        LabelTableError, match="no usable study in split 'validation'; splits found: test, train"
+        LabelTableError,
+        match="no usable study in split 'validation'; splits found: test, train.*--validation_split",
     ):
         table().split("validation")
 
