@@ -88,6 +88,7 @@ class EvaluationWriter:
             "backbone_weights_sha256": head.backbone.weights_sha256,
             "demonstration": head.demonstration,
             "split": self.split,
+            "operating_points": head.operating_points,
             "n_studies": len(labels),
             "n_patients": len(set(self._who["patient"])),
             "macro_auroc": _number(report.macro),
@@ -123,11 +124,14 @@ class EvaluationWriter:
         found = self.metrics
         who = f"{found['n_studies']} studies of {found['n_patients']} patients, split {self.split}"
         print(f"{self.head.task}: {who}")
+        defined = sum(value is not None for value in found["auroc"].values())
         for name, value in (*found["auroc"].items(), ("macro", found["macro_auroc"])):
             text = "not defined" if value is None else f"{value:.3f}"
             n = found["n_positive"].get(name)
-            share = "" if n is None else f"  {n} positive ({100 * found['prevalence'][name]:.0f} %)"
-            print(f"  AUROC {name:<16} {text}{share}")
+            about = f"{n} positive ({100 * found['prevalence'][name]:.0f} %)" if n is not None else ""
+            if name == "macro" and defined < len(found["auroc"]):
+                about = f"mean of {defined} classes"
+            print(f"  AUROC {name:<16} {text}  {about}".rstrip())
         hits = self.metrics.get("key_slices")
         if hits and hits["n_studies_with_boxes"]:
             print(

@@ -83,6 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="multilabel: call a class from this probability; may be repeated (default: 0.5)",
     )
+    parser.add_argument(
+        "--operating-points",
+        metavar="JSON",
+        help="multilabel: call classes from the head's own thresholds, in the <task>_metrics.json that its "
+        "evaluate.json wrote beside the predictions; --threshold counts more",
+    )
     parser.add_argument("--title", help="heading of the report (default: the task, else the file's name)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -100,11 +106,13 @@ def run(args: argparse.Namespace) -> int:
         if kind not in (None, task_kind):
             raise RadclearError(f"--task {args.task} is {task_kind}, --kind says {kind}; leave out --kind")
         kind, classes, title = task_kind, getattr(labels, constant), title or task_title
-    from radclear.evaluation import MetricSettings, evaluate_predictions
+    from radclear.evaluation import MetricSettings, evaluate_predictions, read_operating_points
 
+    own = read_operating_points(args.operating_points) if args.operating_points else {}
+    thresholds = {**own, **dict(args.threshold)}
     specificities = tuple(dict.fromkeys(sorted(args.specificity))) if args.specificity else (0.90, 0.95)
     settings = MetricSettings(
-        specificities=specificities, n_bins=args.bins, thresholds=tuple(dict(args.threshold).items())
+        specificities=specificities, n_bins=args.bins, thresholds=tuple(thresholds.items())
     )
     check_output(args.output)
 
@@ -135,7 +143,10 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"note: {warning}", markup=False, highlight=False)
     for hit in done.key_slices.hits if done.key_slices else ():
         share = f"{100 * hit.n_studies / done.key_slices.n_studies:.0f} % of the studies"
-        annotated = f"{hit.n_studies} studies of {hit.n_patients} patients with annotated slices ({share})"
+        of = f"of kind {', '.join(done.key_slices.kinds)}" if done.key_slices.kinds else "of any kind"
+        annotated = (
+            f"{hit.n_studies} studies of {hit.n_patients} patients with annotated slices {of} ({share})"
+        )
         print(f"hit@{hit.k}: {hit.n_hit} of {annotated}")
     print(f"report in {done.files[0]}")
     return 0

@@ -36,6 +36,7 @@ _HOMES = {
     "key_slice_hits": "hits",
     "metric_panel": "panel",
     "precision_recall_curve": "curves",
+    "read_operating_points": "operating_points",
     "read_predictions": "reading",
     "reliability_curve": "curves",
     "roc_curve": "curves",

@@ -11,6 +11,7 @@ from radclear.evaluation.annotations import KeySliceHits
 from radclear.evaluation.assessment import MACRO, ClassCounts, Evaluation
 from radclear.evaluation.comparison import Comparison
 from radclear.evaluation.estimates import Estimate
+from radclear.evaluation.panel import sensitivity_name
 
 DOCUMENT_VERSION = "1.0"
 
@@ -70,27 +71,28 @@ def definitions(evaluation: Evaluation) -> dict[str, str]:
     table, settings = evaluation.table, evaluation.settings
     if table.kind == "multilabel":
         chosen = ", ".join(f"{name} {value:g}" for name, value in settings.thresholds)
-        called = f"at threshold {settings.default_threshold:g}" + (f" ({chosen})" if chosen else "")
-        balanced = f"mean of sensitivity and specificity {called}; macro: mean over classes"
+        called = f"from threshold {settings.default_threshold:g}" + (f" ({chosen})" if chosen else "")
+        balanced = "mean of sensitivity and specificity; macro: mean over classes"
     else:
+        called = "where the class is the most probable one"
         balanced = (
-            "the most probable class is called; per class: mean of sensitivity and specificity against the "
-            "rest; macro: mean sensitivity over classes"
+            "per class: mean of sensitivity and specificity, the class against the rest; macro: mean "
+            "sensitivity over classes"
         )
     texts = {
         "auroc": "area under the ROC curve of the probabilities, one class against the rest; ties count half",
         "auprc": "average precision: precision at every distinct probability, weighted by the gain in recall",
         **{
-            metric: f"highest sensitivity among thresholds with a specificity of at least {value:g}; each "
+            sensitivity_name(
+                value
+            ): f"highest sensitivity among thresholds with a specificity of at least {value:g}; each "
             "resample chooses its own threshold"
-            for metric, value in zip(
-                [m for m in settings.names(table.kind) if m.startswith("sensitivity")],
-                settings.specificities,
-                strict=True,
-            )
+            for value in settings.specificities
         },
         "brier": "mean squared difference between probability and label",
         "ece": f"expected calibration error over {settings.n_bins} bins of equal width",
+        "sensitivity": f"share of studies with the class that are called, {called}",
+        "specificity": f"share of studies without the class that are not called, {called}",
         "balanced_accuracy": balanced,
         "quadratic_kappa": "Cohen's kappa of the most probable class with quadratic weights",
         MACRO: "mean over the classes that have both positive and negative studies",

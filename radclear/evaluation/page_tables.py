@@ -17,6 +17,8 @@ _TITLES = {
     "auprc": "AUPRC",
     "brier": "Brier score",
     "ece": "ECE",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
     "balanced_accuracy": "balanced accuracy",
     "quadratic_kappa": "quadratic kappa",
     "macro": "mean over classes",
@@ -63,22 +65,32 @@ def ranking_table(evaluation: Evaluation) -> str:
 
 
 def calibration_table(evaluation: Evaluation) -> str:
-    """Brier, calibration error, balanced accuracy and, for ordered classes, kappa."""
-    metrics = ["brier", "ece", "balanced_accuracy"]
-    if evaluation.table.kind == "ordinal":
+    """Brier, calibration error, what calls are right and, for ordered classes, kappa."""
+    settings, kind = evaluation.settings, evaluation.table.kind
+    metrics = ["brier", "ece", "sensitivity", "specificity", "balanced_accuracy"]
+    if kind == "ordinal":
         metrics.append("quadratic_kappa")
+    at = metrics.index("sensitivity")
     rows = []
     for name in (*evaluation.table.classes, MACRO):
         entries = evaluation.estimates[name]
         cells = [_value_cell(entries[m]) if m in entries else "<td></td>" for m in metrics]
+        if kind == "multilabel":
+            cells.insert(at, "<td></td>" if name == MACRO else _plain_cell(settings.threshold(name)))
         rows.append(_row(name, evaluation, cells))
     heads = []
     for metric in metrics:
-        bins = f" ({evaluation.settings.n_bins} bins)" if metric == "ece" else ""
+        bins = f" ({settings.n_bins} bins)" if metric == "ece" else ""
         heads.append(f'<th scope="col" class="number">{escape(metric_title(metric) + bins)}</th>')
-    return _table(
-        evaluation, heads, rows, "Brier score and ECE: lower is better. ECE is never zero by chance alone."
+    calls = "Called is the most probable class."
+    if kind == "multilabel":
+        heads.insert(at, '<th scope="col" class="number">called from</th>')
+        calls = "A class is called from the probability in its column."
+    words = (
+        "Brier score and ECE: lower is better. Chance alone makes ECE greater than zero and lifts its "
+        f"interval, which can lie above the value. {calls}"
     )
+    return _table(evaluation, heads, rows, words)
 
 
 def comparison_section(comparison: Comparison, evaluation: Evaluation) -> str:
@@ -166,7 +178,7 @@ def key_slices_section(found: KeySliceHits) -> str:
         )
     first = found.hits[0]
     share = 100 * first.n_studies / found.n_studies
-    of = f" ({', '.join(found.kinds)})" if found.kinds else ""
+    of = f" of kind {', '.join(found.kinds)}" if found.kinds else " of any kind"
     words = (
         f"{first.n_patients} patients, {first.n_studies} studies with annotated slices{of}; prevalence: "
         f"{share:.1f} % of the {found.n_studies} evaluated studies. {' '.join(found.warnings)}"

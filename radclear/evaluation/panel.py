@@ -43,10 +43,15 @@ class MetricSettings:
         if not all(0 <= t <= 1 for t in (*dict(self.thresholds).values(), self.default_threshold)):
             raise EvaluationError(f"thresholds are {dict(self.thresholds)}; expected numbers from 0 to 1")
 
+    def threshold(self, name: str) -> float:
+        """From which probability a class is called in multilabel tables."""
+        return dict(self.thresholds).get(name, self.default_threshold)
+
     def names(self, kind: str) -> tuple[str, ...]:
         """Metrics of a table of this kind, in the order of reports."""
         sensitivities = (sensitivity_name(s) for s in self.specificities)
-        names = ("auroc", "auprc", *sensitivities, "brier", "ece", "balanced_accuracy")
+        calls = ("sensitivity", "specificity", "balanced_accuracy")
+        names = ("auroc", "auprc", *sensitivities, "brier", "ece", *calls)
         return (*names, "quadratic_kappa") if kind == "ordinal" else names
 
 
@@ -64,12 +69,11 @@ def decide(
     the first.
     """
     if kind == "multilabel":
-        chosen = dict(settings.thresholds)
-        if unknown := [name for name in chosen if name not in classes]:
+        if unknown := [name for name, _ in settings.thresholds if name not in classes]:
             raise EvaluationError(
                 f"threshold for unknown class {', '.join(unknown)}; classes are {', '.join(classes)}"
             )
-        return probabilities >= np.array([chosen.get(name, settings.default_threshold) for name in classes])
+        return probabilities >= np.array([settings.threshold(name) for name in classes])
     if settings.thresholds:
         raise EvaluationError(f"thresholds are for multilabel tables; a {kind} table calls the most probable")
     return np.eye(len(classes), dtype=bool)[probabilities.argmax(axis=1)]
@@ -108,8 +112,9 @@ def metric_panel(
         column = _ranking(score, positive, weights, settings.specificities)
         column["brier"] = _ratio(weights @ (score - positive) ** 2, weights.sum(axis=1))
         column["ece"] = _calibration_error(score, positive, weights, settings.n_bins)
-        recall = _recall(decided[:, c], positive, weights)
-        column["balanced_accuracy"] = (recall + _recall(~decided[:, c], ~positive, weights)) / 2
+        column["sensitivity"] = _recall(decided[:, c], positive, weights)
+        column["specificity"] = _recall(~decided[:, c], ~positive, weights)
+        column["balanced_accuracy"] = (column["sensitivity"] + column["specificity"]) / 2
         for name, values in column.items():
             panel[name][:, c] = values
     for values in panel.values():

@@ -172,7 +172,7 @@ def _panel(
         "precision_recall": Line("reference", np.array([0.0, 1.0]), np.full(2, counts.prevalence)),
         "decision": Line("reference", np.array([0.0, 1.0]), np.zeros(2)),
     }[figure]
-    note = f"{counts.n_positive} of {counts.n_studies} studies, {counts.n_patients} patients"
+    note = f"{counts.n_positive} positive of {counts.n_studies} studies, {counts.n_patients} patients"
     return Panel(name, note, (reference, *lines), y_range)
 
 

@@ -89,6 +89,7 @@ def test_training_then_evaluation(name, bundles, cohort, tmp_path, clean_process
     scores = [float(row[f"probability_{first}"]) for row in predictions]
     assert metrics["auroc"][first] == pytest.approx(roc_auc_score(truth, scores))
     assert metrics["macro_auroc"] > 0.8
+    assert metrics["operating_points"] == entry["operating_points"]
     if head.task == "lung_disease":
         assert metrics["key_slices"]["hit_rate"] >= 0.8
 
@@ -292,6 +293,23 @@ def test_a_setting_that_is_no_such_number_ends_with_one_sentence_and_code_2(
     assert code == 2
     assert line == f"error: {option} is {value!r}; expected {expected}, with --{option}"
     assert not (tmp_path / "out").exists()
+
+
+def test_the_mean_says_of_how_many_classes_it_is(bundles, cohort, tmp_path, capsys, clean_process):
+    rows = read_rows(cohort / "labels.csv")
+    for row in rows:
+        row["disease_nodule"] = "0"
+    write_rows(tmp_path / "labels.csv", rows)
+    _, code = run_config(
+        bundles / HEADS[1] / "configs" / "evaluate.json",
+        embeddings=cohort / "embeddings",
+        labels=tmp_path / "labels.csv",
+        output_dir=tmp_path / "out",
+        device="cpu",
+    )
+    shown = capsys.readouterr().out.splitlines()
+    macro, nodule = (next(line for line in shown if f"AUROC {name}" in line) for name in ("macro", "nodule"))
+    assert code == 0 and macro.endswith("mean of 4 classes") and "not defined  0 positive" in nodule
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from radclear.cli import main
@@ -63,7 +64,7 @@ def test_hits_say_of_how_many_studies_and_patients(tmp_path, capsys):
     path = table(tmp_path / "p.csv")
     assert evaluate(path, "--output", tmp_path / "out", "--boxes", tmp_path / "boxes.csv") == 0
     shown = capsys.readouterr().out
-    who = "of 3 studies of 2 patients with annotated slices (5 % of the studies)"
+    who = "of 3 studies of 2 patients with annotated slices of any kind (5 % of the studies)"
     for line in (f"hit@1: 1 {who}", f"hit@3: 2 {who}", f"hit@5: 2 {who}"):
         assert line in shown
 
@@ -77,7 +78,45 @@ def test_compare_and_options(tmp_path, capsys):
     assert set(document["comparison"]["delong"]) == set(DISEASE_CLASSES)
     assert "sensitivity_at_specificity_0.8" in document["macro"]
     assert "5 bins" in document["method"]["definitions"]["ece"]
-    assert "nodule 0.2" in document["method"]["definitions"]["balanced_accuracy"]
+    assert "nodule 0.2" in document["method"]["definitions"]["sensitivity"]
+
+
+def test_classes_are_called_from_the_operating_points_of_the_head(tmp_path, capsys):
+    path, out, points = table(tmp_path / "p.csv"), tmp_path / "out", tmp_path / "lung_disease_metrics.json"
+    known = {"operating_points": {"nodule": 0.15, "effusion": 0.3, "emphysema": None}, "macro_auroc": 0.8}
+    points.write_text(json.dumps(known))
+    options = ("--operating-points", points, "--threshold", "effusion=0.35")
+    assert evaluate(path, "--output", out, *options) == 0
+    rows = pd.read_csv(path)
+    classes = json.loads((out / "metrics.json").read_text())["classes"]
+    for name, threshold in (("nodule", 0.15), ("effusion", 0.35), ("emphysema", 0.5)):
+        called, truth = rows[f"probability_{name}"] >= threshold, rows[f"label_{name}"] == 1
+        found = {metric: entry["value"] for metric, entry in classes[name]["metrics"].items()}
+        assert found["sensitivity"] == pytest.approx(called[truth].mean())
+        assert found["specificity"] == pytest.approx((~called[~truth]).mean())
+    settings = json.loads((out / "manifest.json").read_text())["settings"]
+    assert settings["thresholds"] == {"nodule": 0.15, "effusion": 0.35}
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "called from" in page and '<td class="number">0.150</td>' in page
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read: No such file"),
+        ("study,patient", "is not a <task>_metrics.json"),
+        ('{"temperature": 1.1, "operating_points": {"nodule": 0.2}}', "is not a <task>_metrics.json"),
+        ('{"operating_points": null, "macro_auroc": 0.8}', "has no operating points"),
+        ('{"operating_points": {"bone": 0.2}, "macro_auroc": 0.8}', "threshold for unknown class bone"),
+    ],
+)
+def test_operating_points_of_something_else_are_refused(tmp_path, capsys, content, said):
+    points = tmp_path / "points.json"
+    if content:
+        points.write_text(content)
+    out = tmp_path / "out"
+    assert evaluate(table(tmp_path / "p.csv"), "--output", out, "--operating-points", points) == 2
+    assert said in sentence(capsys) and not out.exists()
 
 
 def test_staging_is_ordinal_and_labels_may_lie_beside(tmp_path):

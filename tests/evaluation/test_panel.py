@@ -67,6 +67,8 @@ def test_class_metrics_equal_other_implementations(kind):
             "auprc": sk.average_precision_score(y, s),
             "brier": sk.brier_score_loss(y, s),
             "ece": naive_calibration_error(s.tolist(), y.tolist(), 7),
+            "sensitivity": sk.recall_score(y, decided[:, c]),
+            "specificity": sk.recall_score(~y, ~decided[:, c]),
             "balanced_accuracy": sk.balanced_accuracy_score(y, decided[:, c]),
             "sensitivity_at_specificity_0.8": naive_sensitivity(s, y, 0.8),
             "sensitivity_at_specificity_0.9": naive_sensitivity(s, y, 0.9),
@@ -138,13 +140,16 @@ def test_scores_are_ranked_before_any_threshold():
     assert found["auroc"][0, 0] == 1 and found["balanced_accuracy"][0, 0] == 0.5
 
 
-def test_thresholds_decide_balanced_accuracy_only():
+def test_thresholds_decide_calls_only():
     scores, truth = made("multilabel")
     moved = MetricSettings(specificities=(0.8, 0.9), n_bins=7, thresholds=(("c1", 0.3),))
     before, after = panel(scores, truth, "multilabel"), panel(scores, truth, "multilabel", settings=moved)
     expected = sk.balanced_accuracy_score(truth[:, 1], scores[:, 1] >= 0.3)
     assert after["balanced_accuracy"][0, 1] == pytest.approx(expected) != before["balanced_accuracy"][0, 1]
     assert after["balanced_accuracy"][0, 0] == before["balanced_accuracy"][0, 0]
+    called = scores[:, 1] >= 0.3
+    assert after["sensitivity"][0, 1] == called[truth[:, 1]].mean() > before["sensitivity"][0, 1]
+    assert after["specificity"][0, 1] == (~called[~truth[:, 1]]).mean() < before["specificity"][0, 1]
     assert after["auroc"].tolist() == before["auroc"].tolist()
 
 

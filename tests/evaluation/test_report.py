@@ -193,7 +193,9 @@ def test_plans_hold_the_curves_of_both_tables():
         roles = [line.role for line in plan.panels[2].lines]
         assert roles.count("first") == roles.count("second") == 1
         assert plan.legend["first"] == "a.csv" and plan.legend["second"] == "b.csv"
-        assert f"{found.counts['lung'].n_positive} of 120 studies, 60 patients" == plan.panels[2].note
+        assert (
+            f"{found.counts['lung'].n_positive} positive of 120 studies, 60 patients" == plan.panels[2].note
+        )
 
 
 def test_precision_steps_enclose_the_average_precision():
