@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from radclear.evaluation.auroc_variance import delong
+from radclear.evaluation.chance import ece_by_chance
 from radclear.evaluation.estimates import Estimate, estimate
 from radclear.evaluation.panel import MetricSettings, decide, metric_panel
 from radclear.evaluation.resampling import PatientResamples
@@ -67,6 +68,8 @@ class Evaluation:
         level: coverage of the intervals.
         counts: class → what its figures rest on.
         estimates: class or `"macro"` → metric → value with percentile interval.
+        ece_by_chance: class → calibration error that a calibrated model would have on so many studies, None
+            where there are no figures.
         delong_intervals: class → interval of its AUROC after DeLong, None where there is none.
         by_fold: fold → class or `"macro"` → AUROC, None where it is not defined.
         undefined: classes that have no figures and are left out of the mean.
@@ -79,6 +82,7 @@ class Evaluation:
     level: float
     counts: dict[str, ClassCounts]
     estimates: dict[str, dict[str, Estimate]]
+    ece_by_chance: dict[str, float | None]
     delong_intervals: dict[str, tuple[float, float] | None]
     by_fold: dict[str, dict[str, float | None]] = field(default_factory=dict)
     undefined: tuple[str, ...] = ()
@@ -150,6 +154,12 @@ def evaluate(
         level=level,
         counts=counts,
         estimates=estimates,
+        ece_by_chance={
+            name: None
+            if counts[name].missing
+            else ece_by_chance(table.probabilities[:, c], n_bins=settings.n_bins, seed=seed)
+            for c, name in enumerate(table.classes)
+        },
         delong_intervals={
             name: _delong_interval(table, c, counts[name], level) for c, name in enumerate(table.classes)
         },

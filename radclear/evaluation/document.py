@@ -40,6 +40,7 @@ def build_document(
             name: {
                 **_counts(evaluation.counts[name]),
                 "metrics": {m: e.as_dict() for m, e in evaluation.estimates[name].items()},
+                "ece_by_chance": evaluation.ece_by_chance[name],
                 "auroc_delong_interval": _listed(evaluation.delong_intervals[name]),
             }
             for name in table.classes
@@ -95,10 +96,12 @@ def definitions(evaluation: Evaluation) -> dict[str, str]:
         "specificity": f"share of studies without the class that are not called, {called}",
         "balanced_accuracy": balanced,
         "quadratic_kappa": "Cohen's kappa of the most probable class with quadratic weights",
+        "ece_by_chance": "mean expected calibration error where labels are drawn from the probabilities: "
+        "what a calibrated model would have on so many studies",
         MACRO: "mean over the classes that have both positive and negative studies",
         "auroc_delong_interval": "DeLong variance with patients as clusters (Obuchowski), on the logit scale",
     }
-    wanted = {*settings.names(table.kind), MACRO, "auroc_delong_interval"}
+    wanted = {*settings.names(table.kind), MACRO, "ece_by_chance", "auroc_delong_interval"}
     return {name: text for name, text in texts.items() if name in wanted}
 
 

@@ -17,6 +17,7 @@ _TITLES = {
     "auprc": "AUPRC",
     "brier": "Brier score",
     "ece": "ECE",
+    "ece_by_chance": "ECE by chance",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
     "balanced_accuracy": "balanced accuracy",
@@ -74,7 +75,12 @@ def calibration_table(evaluation: Evaluation) -> str:
     rows = []
     for name in (*evaluation.table.classes, MACRO):
         entries = evaluation.estimates[name]
-        cells = [_value_cell(entries[m]) if m in entries else "<td></td>" for m in metrics]
+        chance = evaluation.ece_by_chance.get(name)
+        by_chance = "" if chance is None else f"<small>by chance {chance:.3f}</small>"
+        cells = [
+            _value_cell(entries[m], by_chance if m == "ece" else "") if m in entries else "<td></td>"
+            for m in metrics
+        ]
         if kind == "multilabel":
             cells.insert(at, "<td></td>" if name == MACRO else _plain_cell(settings.threshold(name)))
         rows.append(_row(name, evaluation, cells))
@@ -85,10 +91,10 @@ def calibration_table(evaluation: Evaluation) -> str:
     calls = "Called is the most probable class."
     if kind == "multilabel":
         heads.insert(at, '<th scope="col" class="number">called from</th>')
-        calls = "A class is called from the probability in its column."
+        calls = "A class counts as called from the probability that its row gives."
     words = (
-        "Brier score and ECE: lower is better. Chance alone makes ECE greater than zero and lifts its "
-        f"interval, which can lie above the value. {calls}"
+        "Brier score and ECE: lower is better. ECE by chance is what a calibrated model would have on so "
+        f"many studies; chance lifts the interval too, which can lie above the value. {calls}"
     )
     return _table(evaluation, heads, rows, words)
 

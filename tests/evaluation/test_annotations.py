@@ -132,7 +132,9 @@ def test_in_the_report(table, boxes, tmp_path):
     assert (document["n_studies"], document["n_studies_annotated"]) == (60, 2)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert (
-        "2 studies with annotated slices (node)" in page and "hit@3" in page and "prevalence: 3.3 %" in page
+        "2 studies with annotated slices of kind node" in page
+        and "hit@3" in page
+        and "prevalence: 3.3 %" in page
     )
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["inputs"]["boxes"]["name"] == "boxes.csv" and manifest["settings"]["box_kinds"] == [

@@ -7,6 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 from radclear.evaluation import EvaluationError, MetricSettings, metric_panel
+from radclear.evaluation.chance import ece_by_chance
 from radclear.evaluation.panel import decide
 
 SETTINGS = MetricSettings(specificities=(0.8, 0.9), n_bins=7)
@@ -172,3 +173,13 @@ def test_thresholds_of_unknown_classes_or_for_other_tables():
         panel(*made("multilabel"), "multilabel", settings=settings)
     with pytest.raises(EvaluationError, match="most probable"):
         panel(*made("ordinal"), "ordinal", settings=settings)
+
+
+def test_calibrated_predictions_have_the_calibration_error_of_chance():
+    scores = np.random.default_rng(3).random(150)
+    truths = np.random.default_rng(4).random((400, 150)) < scores
+    errors = [naive_calibration_error(scores.tolist(), truth.tolist(), 10) for truth in truths]
+    found = ece_by_chance(scores, n_bins=10, seed=0)
+    assert found == pytest.approx(np.mean(errors), rel=0.03)
+    assert ece_by_chance(np.repeat(scores, 16), n_bins=10, seed=0) == pytest.approx(found / 4, rel=0.05)
+    assert ece_by_chance(np.array([0.0, 1.0]), n_bins=10, seed=0) == 0
