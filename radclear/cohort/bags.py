@@ -140,9 +140,11 @@ class BagDataset(Dataset):
                 value, origin = wanted.setdefault(name, (attributes.get(name), row.key))
                 if attributes.get(name) != value:
                     raise EmbeddingStoreError(
-                        f"embeddings {row.key} have {name} {attributes.get(name)!r}, but {value!r} is "
+                        f"embeddings {row.key} of encoder {attributes.get('encoder')} have {name} "
+                        f"{attributes.get(name)!r}, but {value!r} is "
                         f"{'expected' if origin == 'expected' else f'that of {origin}'}; embed the cohort "
-                        "with one backbone and one set of windows, into a folder of its own"
+                        "with one backbone and one set of windows, into a folder of its own, and name that "
+                        "backbone with --backbone_bundle where it is not the head's"
                     )
 
 

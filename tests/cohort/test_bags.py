@@ -119,7 +119,8 @@ def test_embeddings_of_two_kinds_are_refused(store, table, name):
     study = store.read(study_key("s2"))
     store.write(study_key("s2"), study.feats, study.coords, {**ATTRIBUTES, name: "other"})
     with pytest.raises(
-        EmbeddingStoreError, match=f"{study_key('s2')} have {name} 'other'.*that of {study_key('s0')}"
+        EmbeddingStoreError,
+        match=f"{study_key('s2')} of encoder .* have {name} 'other'.*that of {study_key('s0')}",
     ):
         BagDataset(store, table, "train")
     BagDataset(store, table, "test")
