@@ -201,13 +201,15 @@ def key_slices_section(found: KeySliceHits) -> str:
 
 
 def _other_differences(comparison: Comparison, evaluation: Evaluation) -> str:
-    metrics = [m for m in comparison.differences[MACRO] if m not in ("auroc", "quadratic_kappa")]
+    elsewhere = ("auroc", "quadratic_kappa", "sensitivity", "specificity")  # more columns do not fit a page
+    metrics = [m for m in comparison.differences[MACRO] if m not in elsewhere]
     rows = []
     for name in (*comparison.first.classes, MACRO):
         cells = [_value_cell(comparison.differences[name][m], signed=True) for m in metrics]
         rows.append(_row(name, evaluation, cells))
     heads = [f'<th scope="col" class="number">{escape(metric_title(m))}</th>' for m in metrics]
-    words = "Differences of the other metrics, first minus second."
+    words = "Differences of other metrics, first minus second; those of sensitivity and specificity are in "
+    words += "comparison.csv."
     if "quadratic_kappa" in comparison.differences[MACRO]:
         value, interval = with_interval(comparison.differences[MACRO]["quadratic_kappa"])
         words += f" Quadratic kappa: {value} {interval}."
