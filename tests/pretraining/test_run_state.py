@@ -280,9 +280,6 @@ def test_each_collapse_is_named_once(tmp_path, caplog):
 
 def test_tensorboard_holds_every_figure_of_the_table_once(tmp_path):
     """Read back with TensorBoard's reader, after a run that was stopped behind a checkpoint and resumed."""
-    pytest.importorskip(
-        "tensorboard", reason="tensorboard is not installed; it is needed to write event files"
-    )
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with pytest.raises(Killed):
