@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from radclear.errors import MissingDependencyError, RadclearError
+from radclear.errors import MissingDependencyError, RadclearError, without_patients
 
 if TYPE_CHECKING:
     import pandas
@@ -57,6 +57,7 @@ def read_rows(path: Path, *, required: Iterable[str]) -> list[tuple[str, dict[st
         raise LabelTableError(
             f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(found)}. Expected a "
             "comma-separated or Parquet table with study, patient, split and the labels"
+            + without_patients(missing)
         )
     if twice := sorted({name for name in found if found.count(name) > 1}):
         raise LabelTableError(f"{path} has the columns {', '.join(twice)} twice")

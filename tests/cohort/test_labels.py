@@ -177,6 +177,18 @@ def test_weights_balance_positives_and_classes(table):
     build_loss("multiclass", weights=weights)
 
 
+def test_a_table_without_patients_says_what_to_write(tmp_path):
+    (tmp_path / "labels.csv").write_text("study,split,location_lung,location_liver\ns1,train,1,0\n")
+    with pytest.raises(
+        LabelTableError, match="lacks the columns patient; .* repeat the name of the study in it"
+    ):
+        LabelTable.read(tmp_path / "labels.csv", classes=LOCATION)
+    (tmp_path / "labels.csv").write_text("study,patient,location_lung,location_liver\ns1,p1,1,0\n")
+    with pytest.raises(LabelTableError, match="lacks the columns split; ") as caught:
+        LabelTable.read(tmp_path / "labels.csv", classes=LOCATION)
+    assert "repeat" not in str(caught.value)
+
+
 def test_tables_of_pandas_are_read_like_csv(table, tmp_path, monkeypatch):
     import pandas
 
@@ -203,7 +215,6 @@ def test_parquet_without_its_package_says_what_to_install(tmp_path, monkeypatch)
 
 
 def test_parquet_of_pyarrow(table, tmp_path):
-    pytest.importorskip("pyarrow")
     import pandas
 
     pandas.read_csv(table().path).to_parquet(tmp_path / "labels.parquet")
