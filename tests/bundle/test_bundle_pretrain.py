@@ -291,11 +291,12 @@ def test_options_reach_the_loss(bundles, cohort, tmp_path, monkeypatch):
     from radclear.pretraining import LeCLTrainer
 
     seen = []
-    monkeypatch.setattr(LeCLTrainer, "run", lambda self: seen.append(self.loss_function))
+    monkeypatch.setattr(LeCLTrainer, "run", lambda self: seen.append(self))
     train(
         bundles, cohort, tmp_path, weighting="density", lesion_weight=3, temperature=0.2, exclude="patient",
         lesion_queries_only=True,
     )  # fmt: skip
-    loss = seen[0]
+    loss = seen[0].loss_function
     found = (loss.weighting, loss.weight, loss.temperature, loss.exclude, loss.lesion_queries_only)
     assert found == ("density", 3, 0.2, "patient", True)
+    assert seen[0].non_blocking and not seen[0].data_loader.pin_memory  # the latter on the CPU
