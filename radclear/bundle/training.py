@@ -18,6 +18,7 @@ from radclear.bundle.copying import copy_bundle
 from radclear.bundle.domain import Domain, describe
 from radclear.bundle.head_weights import backbone_entry, weights_file_for
 from radclear.bundle.location import BundleError, find_backbone
+from radclear.bundle.training_record import training_record
 from radclear.bundle.weights import store_weights
 from radclear.cohort import BagDataset, EmbeddingStore
 from radclear.ct import study_key
@@ -36,6 +37,7 @@ def store_trained(
     studies: Mapping[str, BagDataset],
     settings: Mapping[str, Any],
     calibration: str = "temperature",
+    seconds: float | None = None,
 ) -> str:
     """Calibrate the best weights on the validation studies and write them into a bundle.
 
@@ -51,6 +53,7 @@ def store_trained(
         studies: its data set for training, then that for validation.
         settings: what training depended on, for the record.
         calibration: `temperature` or `isotonic`.
+        seconds: wall time of the training, for the record.
 
     Returns:
         sha256 of the weights.
@@ -74,6 +77,7 @@ def store_trained(
         "n_positive": {split: dataset.n_positive for split, dataset in studies.items()},
         "excluded": dict(Counter(excluded.values())),
         "settings": dict(settings),
+        **training_record(seconds),
     }
     file_name = weights_file_for(target, backbone_path=backbone)
     known = [[describe_stored(data.store, row.key) for row in data.studies] for data in studies.values()]
@@ -137,6 +141,7 @@ def store_backbone(
     n_studies: Mapping[str, int],
     settings: Mapping[str, Any],
     initial_weights: str | Path | None = None,
+    seconds: float | None = None,
 ) -> str:
     """Write a trained backbone's weights into its bundle, or into a copy of it.
 
@@ -150,6 +155,7 @@ def store_backbone(
         n_studies: split → number of studies.
         settings: what training depended on, for the record.
         initial_weights: the `model.pt` that training started from, if any; its sha256 goes on record.
+        seconds: wall time of the training, for the record.
 
     Returns:
         sha256 of the weights.
@@ -163,6 +169,7 @@ def store_backbone(
         "training": training,
         "n_studies": dict(n_studies),
         "settings": dict(settings),
+        **training_record(seconds),
     }
     sha256 = store_weights(target, backbone.state_dict(), provenance=provenance)
     print(f"weights in {target / 'models' / 'model.pt'}")

@@ -61,5 +61,6 @@ def pretrain(
             demonstration=demonstration,
             n_studies=data.n_studies,
             settings=settings,
+            seconds=checkpoints.seconds,
         )
     barrier()

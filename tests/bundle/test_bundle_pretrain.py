@@ -16,6 +16,7 @@ import pytest
 import torch
 from bundle_fixtures import BACKBONES, ROOT, run_config
 
+import radclear
 from radclear.bundle import load_backbone_bundle
 from radclear.phantom import write_cohort
 
@@ -131,7 +132,10 @@ def test_weights_are_stored_with_what_made_them(bundles, whole):
         "Pre-trained with LeCL (similarity weighting, weight 1) for 18 steps of 4"
     )
     assert entry["demonstration"] is True and entry["settings"]["seed"] == 0
-    saved = torch.load(run_dir / "checkpoint.pt", weights_only=True)["network"]
+    checkpoint = torch.load(run_dir / "checkpoint.pt", weights_only=True)
+    assert entry["seconds"] >= round(checkpoint["seconds"], 1)
+    assert entry["made_with"] == {"radclear": radclear.__version__, "torch": torch.__version__}
+    saved = checkpoint["network"]
     for name, value in backbone.backbone.state_dict().items():
         torch.testing.assert_close(saved[f"backbone.{name}"], value)
     assert len(rows(run_dir)) == 18 and not list(output.glob("**/*.csv"))

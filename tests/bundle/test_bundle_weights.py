@@ -273,9 +273,10 @@ def test_a_backbone_records_the_weights_it_started_from_and_no_path(own, tmp_pat
         n_studies={"train": 1},
         settings={"seed": 0},
         initial_weights=start,
+        seconds=12.345,
     )
     entry = read_metadata(target)["radclear"]["weights"]["model.pt"]
-    assert entry["sha256"] == sha256
+    assert entry["sha256"] == sha256 and entry["seconds"] == 12.3
     assert entry["settings"] == {
         "seed": 0,
         "initial_weights_sha256": hashlib.sha256(start.read_bytes()).hexdigest(),
