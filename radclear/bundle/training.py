@@ -82,7 +82,10 @@ def store_trained(
     file_name = weights_file_for(target, backbone_path=backbone)
     known = [[describe_stored(data.store, row.key) for row in data.studies] for data in studies.values()]
     domain = Domain.fit(*known)
-    sha256 = store_weights(target, state_dict, provenance=provenance, file_name=file_name, domain=domain)
+    patients = {row.patient for row in next(iter(studies.values())).studies}
+    sha256 = store_weights(
+        target, state_dict, provenance=provenance, file_name=file_name, domain=domain, patients=patients
+    )
     record = {
         "validations": best.history,
         "excluded": [{"key": study_key(study), "reason": reason} for study, reason in excluded.items()],
@@ -141,6 +144,7 @@ def store_backbone(
     n_studies: Mapping[str, int],
     settings: Mapping[str, Any],
     initial_weights: str | Path | None = None,
+    patients: Iterable[str] | None = None,
     seconds: float | None = None,
 ) -> str:
     """Write a trained backbone's weights into its bundle, or into a copy of it.
@@ -154,13 +158,14 @@ def store_backbone(
         demonstration: whether the weights only show how the software works.
         n_studies: split → number of studies.
         settings: what training depended on, for the record.
-        initial_weights: the `model.pt` that training started from, if any; its sha256 goes on record.
+        initial_weights: what training started from, if anything; the sha256 of a file goes on record.
+        patients: whom the backbone was trained on, see `radclear.bundle.seen_patients`.
         seconds: wall time of the training, for the record.
 
     Returns:
         sha256 of the weights.
     """
-    if initial_weights is not None:
+    if initial_weights is not None and "initial_weights" not in settings:
         started_from = hashlib.sha256(Path(initial_weights).read_bytes()).hexdigest()
         settings = {**settings, "initial_weights_sha256": started_from}
     target = copy_bundle(bundle_root, output_bundle)
@@ -171,6 +176,12 @@ def store_backbone(
         "settings": dict(settings),
         **training_record(seconds),
     }
-    sha256 = store_weights(target, backbone.state_dict(), provenance=provenance)
+    sha256 = store_weights(
+        target,
+        backbone.state_dict(),
+        provenance=provenance,
+        patients=patients,
+        started_from=initial_weights,
+    )
     print(f"weights in {target / 'models' / 'model.pt'}")
     return sha256

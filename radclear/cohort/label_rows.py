@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from radclear.cohort.patients import patient_key
 from radclear.errors import MissingDependencyError, RadclearError, without_patients
 
 if TYPE_CHECKING:
@@ -109,6 +110,11 @@ def table_rows(frame: pandas.DataFrame) -> tuple[list[str], list[tuple[str, dict
     ]
 
 
+def group_key(row: Mapping[str, str], column: str) -> str:
+    """What a row has in a column whose studies belong together, as it is compared."""
+    return patient_key(row[column]) if column == "patient" else row[column]
+
+
 def check_rows(path: Path, rows: Sequence[tuple[str, Mapping[str, str]]], *, group: str) -> None:
     """No study twice, no patient and no group in two splits, no patient in two groups.
 
@@ -131,8 +137,8 @@ def check_rows(path: Path, rows: Sequence[tuple[str, Mapping[str, str]]], *, gro
         if study in seen:
             raise LabelTableError(f"{path}: study {study!r} is in {seen[study]} and {place}; expected once")
         seen[study] = place
-        before, where = groups.setdefault(patient, (row[group], place))
-        if before != row[group]:
+        before, where = groups.setdefault(patient_key(patient), (group_key(row, group), place))
+        if before != group_key(row, group):
             raise LabelTableError(
                 f"{path}: patient {patient!r} is in {group} {before!r} ({where}) and in {row[group]!r} "
                 f"({place}); all studies of a patient belong in one {group}"
@@ -141,7 +147,7 @@ def check_rows(path: Path, rows: Sequence[tuple[str, Mapping[str, str]]], *, gro
         if split.lower() in MISSING:
             continue
         for column in dict.fromkeys(("patient", group)):
-            before, where = splits.setdefault((column, row[column]), (split, place))
+            before, where = splits.setdefault((column, group_key(row, column)), (split, place))
             if before != split:
                 raise LabelTableError(
                     f"{path}: {column} {row[column]!r} is in split {before!r} ({where}) and in split "

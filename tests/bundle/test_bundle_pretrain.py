@@ -18,6 +18,7 @@ from bundle_fixtures import BACKBONES, ROOT, run_config
 
 import radclear
 from radclear.bundle import load_backbone_bundle
+from radclear.bundle.seen_patients import seen_patients
 from radclear.phantom import write_cohort
 
 pytestmark = [
@@ -235,6 +236,13 @@ def test_processes_that_would_train_alone_are_refused(bundles, cohort, tmp_path,
     monkeypatch.setenv("WORLD_SIZE", "2")
     *_, code = train(bundles, cohort, tmp_path)
     assert code == 2 and "multi_gpu_train.json" in capsys.readouterr().err
+
+
+def test_the_weights_know_whom_they_were_trained_on(whole, cohort):
+    labels = pd.read_csv(cohort / "labels.csv")
+    seen = seen_patients(whole[0] / "models" / "model.pt", labels["patient"])
+    assert seen.patients == tuple(sorted(labels.loc[labels["split"] == "train", "patient"]))
+    assert seen.on_record == "all"
 
 
 def test_training_on_an_evaluation_patient_ends_with_a_sentence(bundles, cohort, tmp_path, capsys):

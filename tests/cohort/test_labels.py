@@ -112,6 +112,7 @@ def test_studies_without_embeddings_are_excluded(table, tmp_path):
     ("rows", "options", "message"),
     [
         (ROWS + "s6,p1,test,0,0,I\n", {}, "patient 'p1' is in split 'train' .line 2.*'test' .line 7"),
+        (ROWS + "s6,7,train,0,0,I\ns7,007,test,0,0,I\n", {}, "patient '007' is in split 'train'.*'test'"),
         (ROWS + "s1,p9,test,0,0,I\n", {}, "study 's1' is in line 2 and line 7"),
         (ROWS + "s6,,test,0,0,I\n", {}, "line 7: study 's6' of patient ''"),
         (ROWS + "s6,p6,test,2,0,I\n", {}, "line 7: location_lung is '2'; expected 0, 1"),
