@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class RadclearError(Exception):
     """Base of every error that radclear raises on purpose."""
@@ -21,3 +23,18 @@ class MissingDependencyError(RadclearError, ImportError):
         super().__init__(
             f"{package} is needed to {purpose}. Install it with: pip install '{install or package}'"
         )
+
+
+def without_patients(missing: Iterable[str], *, each: str = "study") -> str:
+    """What to do about a table that lacks the column `patient`; nothing where only others are missing.
+
+    Args:
+        missing: columns that the table should have and has not.
+        each: what a row of the table stands for.
+    """
+    if "patient" not in missing:
+        return ""
+    return (
+        f". Rows of one patient belong together, so add the column; where each {each} is of another patient, "
+        f"repeat the name of the {each} in it"
+    )

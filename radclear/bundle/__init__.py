@@ -44,6 +44,7 @@ from radclear.bundle.runs import (
     end,
     open_embedding_run,
     open_run,
+    pins_memory,
 )
 from radclear.bundle.seeding import seed_weights
 from radclear.bundle.training import start_from, store_backbone, store_trained
@@ -99,6 +100,7 @@ __all__ = [
     "open_embedding_run",
     "open_run",
     "pack_bundle",
+    "pins_memory",
     "predict_folder",
     "predict_study",
     "prepare_study",

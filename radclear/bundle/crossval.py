@@ -16,7 +16,9 @@ from radclear.bundle.crossval_settings import CrossvalError, TrainingChoices, co
 from radclear.bundle.fold_training import FoldResult, load_fold, save_fold, train_fold
 from radclear.bundle.head_weights import backbone_entry
 from radclear.bundle.location import find_backbone
+from radclear.bundle.seen_patients import check_unseen
 from radclear.bundle.training_inputs import expected_embeddings
+from radclear.bundle.weights import DEFAULT_FILE
 from radclear.cohort import BagDataset, EmbeddingStore, FoldPlan, LabelTable
 from radclear.errors import RadclearError
 
@@ -93,6 +95,7 @@ def run_crossval(
     held_out: Sequence[str] | None = None,
     group: str = "patient",
     device: str | torch.device = "cpu",
+    seen_patients: str = "refuse",
     progress: Callable[[int, int], None] | None = None,
     before_training: Callable[[CrossValidation], object] | None = None,
 ) -> CrossValidation:
@@ -108,6 +111,7 @@ def run_crossval(
             is one, where omitted.
         group: column of the table whose studies stay in one fold.
         device: where training runs.
+        seen_patients: `refuse` or `report` patients whom the encoder was trained on.
         progress: called with folds done and all folds.
         before_training: called once everything is known but nothing trained; what it raises ends the run.
 
@@ -116,7 +120,7 @@ def run_crossval(
     """
     run = _prepare(
         Path(bundle_root), Path(output), Path(embeddings), Path(labels), choices or TrainingChoices(),
-        backbone_bundle, held_out, group, str(device),
+        backbone_bundle, held_out, group, str(device), seen_patients,
     )  # fmt: skip
     if before_training:
         before_training(run)
@@ -154,6 +158,7 @@ def _prepare(
     held_out: Sequence[str] | None,
     group: str,
     device: str,
+    seen_patients: str,
 ) -> CrossValidation:
     for option, path in (("embeddings", embeddings), ("labels", labels)):
         if not path.exists():
@@ -193,6 +198,11 @@ def _prepare(
     expected = expected_embeddings(backbone, windows=windows, image_size=parser["image_size"])
     everything = replace(table, studies=tuple(replace(s, split="all") for s in table.studies))
     BagDataset(store, everything, "all", expected=expected)
+    seen = check_unseen(
+        backbone / "models" / DEFAULT_FILE, {s.patient for s in table.studies}, choice=seen_patients
+    )
+    if seen.patients:
+        notes.append(f"the encoder was trained on {len(seen.patients)} of these patients, or on namesakes")
     settings = choices.effective(bundle_root) | {
         "backbone": backbone_entry(backbone),
         "held_out": overrides["held_out"],

@@ -131,7 +131,8 @@ def _build(run: CrossValidation, place: Path, *, demonstration: bool | None) -> 
     }
     domain = Domain.fit([describe_stored(run.store, study.key) for study in run.table.studies])
     members = join_members(r.state_dict for r in results)
-    store_weights(place, members, provenance=provenance, domain=domain)
+    patients = {study.patient for study in run.table.studies}
+    store_weights(place, members, provenance=provenance, domain=domain, patients=patients)
 
 
 def compare_with_members(run: CrossValidation, bundle: str | Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from radclear.aggregation import key_slices, slice_attention
 from radclear.bundle.boxes import read_boxes
 from radclear.bundle.loaded import KEY_SLICE_DISTANCE, Head
+from radclear.bundle.seen_patients import seen_patients
 from radclear.evaluation import auroc, key_slice_hit_rate, write_predictions
 from radclear.results import write_atomically
 
@@ -104,6 +105,10 @@ class EvaluationWriter:
                 "n_hit": hits.n_hit,
                 "n_studies_with_boxes": hits.n_studies,
             }
+        self.metrics["seen_patients"] = {
+            part: seen_patients(loaded.weights_file, self._who["patient"]).as_dict()
+            for part, loaded in (("encoder", head.backbone), ("head", head))
+        }
         write_predictions(
             self.output_dir / f"{head.task}_predictions.csv",
             studies=self._who["study"],
@@ -137,6 +142,11 @@ class EvaluationWriter:
             print(
                 f"  key slices hit in {hits['n_hit']} of {hits['n_studies_with_boxes']} studies with lesions"
             )
+        for part, seen in found["seen_patients"].items():
+            if seen["n_patients"]:
+                print(f"  the {part} was trained on {seen['n_patients']} of these patients")
+            if seen["on_record"] != "all":
+                print(f"  whom the {part} was trained on: {seen['on_record']} is on record")
 
 
 def _number(value: float) -> float | None:

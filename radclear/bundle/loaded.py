@@ -48,7 +48,7 @@ class LoadedBundle:
 
     Attributes:
         path, name, version: of the bundle.
-        weights_sha256: of the weight file in use.
+        weights_file, weights_sha256: the weight file in use.
         demonstration: True where the weights only show how the software works.
         intended_use: sentence from the metadata.
         windows: `Window`s under which each slice is seen, in the order of the instances.
@@ -110,6 +110,7 @@ class BackboneBundle(LoadedBundle):
             BundleError: the folder is no backbone bundle, or its weights do not fit the network.
         """
         super().__init__(bundle_root, windows=windows, image_size=image_size)
+        self.weights_file = self.path / "models" / DEFAULT_FILE
         state_dict, self.weights_sha256 = read_weights(self.path)
         try:
             backbone.load_state_dict(state_dict, strict=True)
@@ -170,6 +171,7 @@ class Head(LoadedBundle):
         file_name = weights_for_backbone(
             self.path, backbone_path=backbone.path, weights_sha256=backbone.weights_sha256
         )
+        self.weights_file = self.path / "models" / file_name
         state_dict, self.weights_sha256 = read_weights(self.path, file_name=file_name)
         network.load_state_dict(state_dict)
         self.domain = Domain.of(state_dict)

@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 import radclear
+from radclear.bundle import seen_patients
 from radclear.bundle.location import METADATA, BundleError, find_backbone, read_metadata
 from radclear.bundle.runs import check_bundle
 from radclear.bundle.weights import role
@@ -85,9 +86,14 @@ def _bundle_members(root: Path) -> dict[PurePosixPath, bytes]:
     members = {PurePosixPath("LICENSE"): (root / "LICENSE").read_bytes()}
     for folder in ("configs", "docs", "models"):
         for file in sorted((root / folder).rglob("*")):
-            if file.is_file() and file.suffix in _BUNDLE_SUFFIXES and not file.name.startswith("."):
+            if file.is_file() and file.suffix in _BUNDLE_SUFFIXES and not _stays(file.name):
                 members[PurePosixPath(file.relative_to(root).as_posix())] = file.read_bytes()
     return members
+
+
+def _stays(name: str) -> bool:
+    """Whether a file is for this place only: hidden, or whom the weights were trained on."""
+    return name.startswith(".") or name.endswith(seen_patients.SUFFIX)
 
 
 def _library_members() -> dict[PurePosixPath, bytes]:

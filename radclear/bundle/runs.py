@@ -27,6 +27,11 @@ def best_device() -> torch.device:
     return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
 
+def pins_memory(device: str | torch.device) -> bool:
+    """Whether a loader should put batches into pinned memory, which a GPU copies from beside its work."""
+    return torch.device(device).type == "cuda"
+
+
 def check_usage(
     bundle_root: str | Path,
     *,

@@ -18,6 +18,7 @@ from radclear.bundle.copying import copy_bundle
 from radclear.bundle.domain import Domain, describe
 from radclear.bundle.head_weights import backbone_entry, weights_file_for
 from radclear.bundle.location import BundleError, find_backbone
+from radclear.bundle.training_record import training_record
 from radclear.bundle.weights import store_weights
 from radclear.cohort import BagDataset, EmbeddingStore
 from radclear.ct import study_key
@@ -36,6 +37,7 @@ def store_trained(
     studies: Mapping[str, BagDataset],
     settings: Mapping[str, Any],
     calibration: str = "temperature",
+    seconds: float | None = None,
 ) -> str:
     """Calibrate the best weights on the validation studies and write them into a bundle.
 
@@ -51,6 +53,7 @@ def store_trained(
         studies: its data set for training, then that for validation.
         settings: what training depended on, for the record.
         calibration: `temperature` or `isotonic`.
+        seconds: wall time of the training, for the record.
 
     Returns:
         sha256 of the weights.
@@ -74,11 +77,15 @@ def store_trained(
         "n_positive": {split: dataset.n_positive for split, dataset in studies.items()},
         "excluded": dict(Counter(excluded.values())),
         "settings": dict(settings),
+        **training_record(seconds),
     }
     file_name = weights_file_for(target, backbone_path=backbone)
     known = [[describe_stored(data.store, row.key) for row in data.studies] for data in studies.values()]
     domain = Domain.fit(*known)
-    sha256 = store_weights(target, state_dict, provenance=provenance, file_name=file_name, domain=domain)
+    patients = {row.patient for row in next(iter(studies.values())).studies}
+    sha256 = store_weights(
+        target, state_dict, provenance=provenance, file_name=file_name, domain=domain, patients=patients
+    )
     record = {
         "validations": best.history,
         "excluded": [{"key": study_key(study), "reason": reason} for study, reason in excluded.items()],
@@ -137,6 +144,8 @@ def store_backbone(
     n_studies: Mapping[str, int],
     settings: Mapping[str, Any],
     initial_weights: str | Path | None = None,
+    patients: Iterable[str] | None = None,
+    seconds: float | None = None,
 ) -> str:
     """Write a trained backbone's weights into its bundle, or into a copy of it.
 
@@ -149,12 +158,14 @@ def store_backbone(
         demonstration: whether the weights only show how the software works.
         n_studies: split → number of studies.
         settings: what training depended on, for the record.
-        initial_weights: the `model.pt` that training started from, if any; its sha256 goes on record.
+        initial_weights: what training started from, if anything; the sha256 of a file goes on record.
+        patients: whom the backbone was trained on, see `radclear.bundle.seen_patients`.
+        seconds: wall time of the training, for the record.
 
     Returns:
         sha256 of the weights.
     """
-    if initial_weights is not None:
+    if initial_weights is not None and "initial_weights" not in settings:
         started_from = hashlib.sha256(Path(initial_weights).read_bytes()).hexdigest()
         settings = {**settings, "initial_weights_sha256": started_from}
     target = copy_bundle(bundle_root, output_bundle)
@@ -163,7 +174,14 @@ def store_backbone(
         "training": training,
         "n_studies": dict(n_studies),
         "settings": dict(settings),
+        **training_record(seconds),
     }
-    sha256 = store_weights(target, backbone.state_dict(), provenance=provenance)
+    sha256 = store_weights(
+        target,
+        backbone.state_dict(),
+        provenance=provenance,
+        patients=patients,
+        started_from=initial_weights,
+    )
     print(f"weights in {target / 'models' / 'model.pt'}")
     return sha256

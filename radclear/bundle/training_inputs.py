@@ -13,9 +13,12 @@ from radclear.bundle.calibration import check_method
 from radclear.bundle.command_options import check_options
 from radclear.bundle.copying import check_config_values
 from radclear.bundle.deletion_run import check_deletion
+from radclear.bundle.head_weights import weights_for_backbone
 from radclear.bundle.location import METADATA, BundleError, find_backbone, read_metadata
-from radclear.bundle.weights import verify_weights
+from radclear.bundle.seen_patients import check_unseen
+from radclear.bundle.weights import DEFAULT_FILE, verify_weights
 from radclear.cohort import BagDataset, EmbeddingStore, LabelTable
+from radclear.cohort.patients import TRAINING_SPLITS
 from radclear.errors import RadclearError
 
 
@@ -75,6 +78,8 @@ def check_training(
     calibration: str = "temperature",
     deletion: bool = False,
     deletion_column: str | None = None,
+    trained_splits: Sequence[str] = (),
+    seen_patients: str = "refuse",
     numbers: Mapping[str, Any] | None = None,
 ) -> None:
     """End the process with exit code 2 and one plain sentence where training or evaluation cannot start.
@@ -93,6 +98,9 @@ def check_training(
         boxes, box_kinds: see `radclear.bundle.evaluation.EvaluationWriter`.
         calibration: what will be fitted on the validation studies.
         deletion, deletion_column: see `radclear.bundle.deletion_run.run_deletion`.
+        trained_splits: those of the run's splits that it trains on; none where it evaluates the head.
+        seen_patients: `refuse` or `report` patients in the other splits whom the encoder, or the head that is
+            evaluated, was trained on; see `radclear.bundle.seen_patients.check_unseen`.
         numbers: keys of the config that must be numbers, and their values.
     """
     check_options()
@@ -122,6 +130,16 @@ def check_training(
         )
         for split in splits:
             BagDataset(store, table, split, expected=expected)
+        training = {*TRAINING_SPLITS, *trained_splits}
+        evaluated = {s.patient for split in splits if split not in training for s in table.split(split)}
+        weights = [backbone / "models" / DEFAULT_FILE]
+        if not trained_splits:
+            own = weights_for_backbone(
+                bundle_root, backbone_path=backbone, weights_sha256=expected["weight_sha256"]
+            )
+            weights.append(Path(bundle_root) / "models" / own)
+        for file in weights:
+            check_unseen(file, evaluated, choice=seen_patients)
         names = {row.study for row in table.studies} | {study for study, _ in table.excluded}
         if deletion:
             check_deletion(

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import torch
 
 from radclear.bundle.domain import Domain
 from radclear.bundle.location import BundleError, read_metadata, write_metadata
+from radclear.bundle.seen_patients import record_of, record_patients
 
 DEFAULT_FILE = "model.pt"
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -45,6 +46,8 @@ def store_weights(
     file_name: str = DEFAULT_FILE,
     dtype: str = "float32",
     domain: Domain | None = None,
+    patients: Iterable[str] | None = None,
+    started_from: str | Path | None = None,
 ) -> str:
     """Write weights into a bundle and their sha256 and provenance into its metadata.
 
@@ -58,6 +61,8 @@ def store_weights(
         file_name: name in the bundle's `models` folder.
         dtype: in which floating-point tensors are stored: `float32` or, at half the size, `float16` or
             `bfloat16`.
+        patients: whom the weights were trained on, for `radclear.bundle.seen_patients`; None: not known.
+        started_from: the weights that training started from, if any.
 
     Returns:
         sha256 of the file.
@@ -86,11 +91,13 @@ def store_weights(
     torch.save(tensors, buffer)
     content = buffer.getvalue()
     sha256 = hashlib.sha256(content).hexdigest()
+    known_before = None if started_from is None else record_of(started_from)
     models = root / "models"
     models.mkdir(exist_ok=True)
     temporary = models / f".{file_name}.{os.getpid()}.tmp"
     temporary.write_bytes(content)
     temporary.replace(models / file_name)
+    record_patients(models / file_name, patients, sha256=sha256, started_from=known_before)
     own = metadata.setdefault("radclear", {})
     own.setdefault("weights", {})[file_name] = {"sha256": sha256, "dtype": dtype, **entry}
     metadata["demonstration"] = any(weights["demonstration"] for weights in own["weights"].values())

@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="studies of this split take no part; may be repeated; 'none' for no split (default: test)",
     )
+    parser.add_argument(
+        "--seen-patients",
+        choices=("refuse", "report"),
+        default="refuse",
+        help="what to do with patients that the encoder was trained on (default: refuse)",
+    )
     parser.add_argument("--aggregator", choices=("attention", "gated", "mean_pool", "multi_branch"))
     parser.add_argument(
         "--kind", choices=("multilabel", "multiclass", "ordinal"), help="staging may be ordinal"
@@ -110,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
             held_out=[] if args.held_out == ["none"] else args.held_out,
             group=args.group,
             device=resolve_device(args.device),
+            seen_patients=args.seen_patients,
             progress=update,
             before_training=(
                 (lambda run: check_target(run.settings_sha256, args.output_bundle, method=run.method))

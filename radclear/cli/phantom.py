@@ -28,6 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rows and columns of a slice (default: 256)",
     )
     parser.add_argument(
+        "--splits",
+        nargs=3,
+        type=float,
+        metavar=("TRAIN", "VAL", "TEST"),
+        default=(0.6, 0.2, 0.2),
+        help="shares of the splits in labels.csv (default: 0.6 0.2 0.2)",
+    )
+    parser.add_argument(
         "--format", choices=("dicom", "nifti"), default="dicom", help="file format (default: dicom)"
     )
     parser.add_argument(
@@ -56,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
                 seed=args.seed,
                 n_slices=args.slices,
                 size=args.size,
+                splits=tuple(args.splits),
                 format=args.format,
                 crowded=args.crowded,
                 workers=args.workers,

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from radclear.errors import MissingDependencyError, RadclearError
+from radclear.cohort.patients import patient_key
+from radclear.errors import MissingDependencyError, RadclearError, without_patients
 
 if TYPE_CHECKING:
     import pandas
@@ -56,7 +57,7 @@ def read_rows(path: Path, *, required: Sequence[str]) -> list[tuple[str, dict[st
     if missing := [name for name in required if name not in found]:
         raise LabelTableError(
             f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(found)}. Expected a "
-            f"comma-separated or Parquet table with {', '.join(required)}"
+            f"comma-separated or Parquet table with {', '.join(required)}" + without_patients(missing)
         )
     if twice := sorted({name for name in found if found.count(name) > 1}):
         raise LabelTableError(f"{path} has the columns {', '.join(twice)} twice")
@@ -111,6 +112,11 @@ def table_rows(frame: pandas.DataFrame) -> tuple[list[str], list[tuple[str, dict
     ]
 
 
+def group_key(row: Mapping[str, str], column: str) -> str:
+    """What a row has in a column whose studies belong together, as it is compared."""
+    return patient_key(row[column]) if column == "patient" else row[column]
+
+
 def check_rows(path: Path, rows: Sequence[tuple[str, Mapping[str, str]]], *, group: str) -> None:
     """No study twice, no patient and no group in two splits, no patient in two groups.
 
@@ -134,8 +140,8 @@ def check_rows(path: Path, rows: Sequence[tuple[str, Mapping[str, str]]], *, gro
                 f"{path}: {seen[study]} and {place} hold the same study; expected one row per study"
             )
         seen[study] = place
-        before, where = groups.setdefault(patient, (row[group], place))
-        if before != row[group]:
+        before, where = groups.setdefault(patient_key(patient), (group_key(row, group), place))
+        if before != group_key(row, group):
             raise LabelTableError(
                 f"{path}: one patient is in {group} {before!r} ({where}) and in {row[group]!r} "
                 f"({place}); all studies of a patient belong in one {group}"
@@ -144,7 +150,7 @@ def check_rows(path: Path, rows: Sequence[tuple[str, Mapping[str, str]]], *, gro
         if split.lower() in MISSING:
             continue
         for column in dict.fromkeys(("patient", group)):
-            before, where = splits.setdefault((column, row[column]), (split, place))
+            before, where = splits.setdefault((column, group_key(row, column)), (split, place))
             if before != split:
                 raise LabelTableError(
                     f"{path}: one {column} is in split {before!r} ({where}) and in split "

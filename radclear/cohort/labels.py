@@ -18,6 +18,7 @@ from radclear.cohort.label_rows import (
     LabelTableError,
     check_rows,
     columns_or_values,
+    group_key,
     multiclass_label,
     multilabel_label,
     read_rows,
@@ -139,7 +140,9 @@ class LabelTable:
                 excluded.append((row["study"], f"no label in {absent}"))
                 continue
             key = study_key(row["study"])
-            studies.append(LabelledStudy(row["study"], key, row["patient"], split, label, row[group]))
+            studies.append(
+                LabelledStudy(row["study"], key, row["patient"], split, label, group_key(row, group))
+            )
         if not studies:
             raise LabelTableError(
                 f"{path}: none of {len(rows)} rows has {'a split and ' if needs_split else ''}labels; "

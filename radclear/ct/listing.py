@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from radclear.ct.errors import CTInputError
 from radclear.ct.sources import ByteSource, FileSource, ZipMember
+
+logger = logging.getLogger(__name__)
 
 MOST_FILES = 100_000
 VOLUME_SUFFIXES = {".nii": "nifti", ".nii.gz": "nifti", ".nrrd": "nrrd", ".mha": "mha"}
@@ -40,7 +44,8 @@ def _hidden(name: str) -> bool:
 def list_folder(root: Path) -> list[FileSource]:
     """All regular files below a folder, sorted by relative path.
 
-    Hidden files and folders are left out, links to folders are not followed, and nothing is opened.
+    Hidden files and folders are left out; links to folders are not followed, which a warning says; and
+    nothing is opened.
 
     Args:
         root: the folder.
@@ -49,6 +54,7 @@ def list_folder(root: Path) -> list[FileSource]:
         CTInputError: there are more files than a study or a cohort can sensibly have.
     """
     files: list[FileSource] = []
+    links = 0
     pending = [root]
     while pending:
         folder = pending.pop()
@@ -62,6 +68,7 @@ def list_folder(root: Path) -> list[FileSource]:
             if entry.is_dir(follow_symlinks=False):
                 pending.append(Path(entry.path))
                 continue
+            links += entry.is_symlink() and entry.is_dir()
             try:
                 status = entry.stat()
             except OSError:  # a link that leads nowhere
@@ -73,7 +80,19 @@ def list_folder(root: Path) -> list[FileSource]:
                 )
         if len(files) > MOST_FILES:
             raise CTInputError("too_many_files", f"more than {MOST_FILES} files: name a folder further down")
+    if links:
+        _tell_of_links(root, links)
     return sorted(files, key=lambda file: file.name)
+
+
+@lru_cache(maxsize=256)
+def _tell_of_links(root: Path, n_links: int) -> None:
+    """Once for each folder, however often it is looked at, that studies behind links are left out."""
+    logger.warning(
+        "links to folders are not followed (%d here), so that nothing outside the folder is read; name the "
+        "folder that they lead to, or copy what is there",
+        n_links,
+    )
 
 
 def file_source(path: Path) -> FileSource:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from radclear.errors import without_patients
 from radclear.evaluation.errors import EvaluationError
 
 MISSING = frozenset({"", "na", "nan", "n/a", "none", "null", "<na>"})
@@ -62,7 +63,7 @@ def read_csv(path: str | Path, *, required: Iterable[str], what: str) -> CsvRows
     if missing := [name for name in required if name not in columns]:
         raise EvaluationError(
             f"{what} {path} lacks the column {', '.join(missing)}; it has {', '.join(columns)} (expected a "
-            "comma-separated file with a header)"
+            f"comma-separated file with a header){without_patients(missing)}"
         )
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
         raise EvaluationError(f"{what} {path} has the column {', '.join(map(repr, twice))} twice; keep one")

@@ -78,6 +78,8 @@ def _train(args: argparse.Namespace, backbone: str, arm: str, seed: int) -> tupl
         "samples_per_batch": args.samples_per_batch,
         "temperature": args.temperature,
         "lesion_share": args.lesion_share,
+        "min_crop_area": args.min_crop_area,
+        "learning_rate": args.learning_rate,
         "probe_slices": args.probe_slices,
         **ARMS[arm],
     }
@@ -108,6 +110,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--samples-per-batch", type=int, default=64)
     made.add_argument("--temperature", type=float, default=0.2)
     made.add_argument("--lesion-share", type=float, default=0.5)
+    made.add_argument("--min-crop-area", type=float, default=0.08, help="of a slice (default: 0.08)")
+    made.add_argument("--learning-rate", type=float, default=0.001, help="for 256 slices (default: 0.001)")
     made.add_argument("--probe-slices", type=int, default=400)
     made.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
     return made

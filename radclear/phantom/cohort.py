@@ -107,6 +107,11 @@ def study_seed(cohort_seed: int, number: int) -> int:
     return cohort_seed * 1_000_000 + number
 
 
+def patient_name(seed: int) -> str:
+    """What a cohort calls the patient of the phantom with this seed."""
+    return f"PHANTOM-{seed:04d}"
+
+
 def _check(n_studies, seed, n_slices, size, splits, format, workers) -> None:
     if not 1 <= n_studies < 1_000_000:
         raise ValueError(f"n_studies is {n_studies}; expected 1 to 999999")
@@ -245,7 +250,7 @@ def _write_tables(folder: Path, names: list[str], records: dict[str, dict], spli
     boxes = []
     for name, split in zip(names, splits, strict=True):
         record = records[name]
-        patient = f"PHANTOM-{record['settings']['seed']:04d}"
+        patient = patient_name(record["settings"]["seed"])
         labels.append({"study": name, "patient": patient, "split": split, **record["labels"]})
         boxes += [dict(zip(BOX_COLUMNS, (name, *box), strict=True)) for box in record["boxes"]]
     for file_name, columns, rows in (

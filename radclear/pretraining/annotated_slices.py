@@ -31,6 +31,7 @@ class AnnotatedSlices(Dataset):
         findings: names, sorted.
         shown: (slices, findings) bool.
         n_studies: studies read.
+        patients: whose they are; None where a `labels.csv` has no column `patient`.
     """
 
     def __init__(
@@ -67,11 +68,13 @@ class AnnotatedSlices(Dataset):
         folders = [Path(name) for name in ([folder] if isinstance(folder, str | Path) else folder)]
         tables = [_boxes(path, split) for path in folders]
         self.findings = tuple(sorted({name for _, boxes in tables for name in boxes["finding"]}))
+        self.patients = _patients([studies for studies, _ in tables])
         self.stacks: list[Tensor] = []
         self.boxes: list[np.ndarray] = []
         self._where: list[tuple[int, int]] = []
         for path, (studies, boxes) in zip(folders, tables, strict=True):
-            self._read(path, studies, boxes.assign(finding=boxes["finding"].map(self.findings.index)))
+            boxes = boxes.assign(finding=boxes["finding"].map(self.findings.index))
+            self._read(path, set(studies["study"]), boxes)
         self.shown = torch.zeros(len(self._where), len(self.findings), dtype=torch.bool)
         for index, table in enumerate(self.boxes):
             self.shown[index, table[:, 4].astype(int)] = True
@@ -130,16 +133,22 @@ class AnnotatedSlices(Dataset):
         return self.views.draw(self.stacks[study], z, self.boxes[index], self.n_findings)
 
 
-def _boxes(folder: Path, split: str | None) -> tuple[set[str], pd.DataFrame]:
-    """Names of the studies of a split, and their boxes with the name of the finding."""
+def _boxes(folder: Path, split: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The studies of a split, and their boxes with the name of the finding."""
     studies = read_table(folder / "labels.csv", ("study", "split"))
-    names = set(studies["study"] if split is None else studies.loc[studies["split"] == split, "study"])
+    studies = studies if split is None else studies[studies["split"] == split]
     boxes = read_table(folder / "boxes.csv", ("study", "slice", "x1", "y1", "x2", "y2", "site", "kind"))
-    boxes = boxes[boxes["study"].isin(names)]
+    boxes = boxes[boxes["study"].isin(set(studies["study"]))]
     if boxes.empty:
         raise CohortError(f"{folder} has no box in split {split!r}; the warm-up needs annotated slices")
     named = [finding_name(site, kind) for site, kind in zip(boxes["site"], boxes["kind"], strict=True)]
-    return names, boxes.assign(finding=named)
+    return studies, boxes.assign(finding=named)
+
+
+def _patients(tables: Sequence[pd.DataFrame]) -> tuple[str, ...] | None:
+    if not all("patient" in table for table in tables):
+        return None
+    return tuple(sorted(set(pd.concat([table["patient"] for table in tables]).dropna())))
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -152,7 +161,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise CohortError(
             f"{path} does not exist; write a cohort with: radclear phantom --output {path.parent}"
         )
-    table = pd.read_csv(path, dtype={"study": str})
+    table = pd.read_csv(path, dtype={"study": str, "patient": str})
     missing = [column for column in columns if column not in table]
     if missing:
         raise CohortError(f"{path} has no column {', '.join(missing)}; expected {', '.join(columns)}")

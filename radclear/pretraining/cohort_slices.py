@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from radclear.ct import CTInputError, find_studies
+from radclear.errors import without_patients
 from radclear.phantom.labels import DISEASE_CLASSES
 from radclear.pretraining.decoded_series import DecodedSeries
 from radclear.pretraining.errors import PretrainingDataError
@@ -49,7 +50,9 @@ def read_cohort(
     labels_path = Path(labels) if labels else folder / "labels.csv"
     table = read_table(labels_path)
     if absent := [name for name in ("study", "patient", "split") if name not in table]:
-        raise PretrainingDataError(f"{labels_path} lacks the columns {', '.join(absent)}")
+        raise PretrainingDataError(
+            f"{labels_path} lacks the columns {', '.join(absent)}{without_patients(absent)}"
+        )
     table = table_of_splits(table, splits)
     studies_path = Path(studies) if studies else folder / "studies"
     try:

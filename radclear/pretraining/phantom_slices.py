@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from radclear.ct import slice_stack
 from radclear.phantom import DISEASE_CLASSES, LOCATION_CLASSES, Phantom, make_phantom
-from radclear.phantom.cohort import study_seed
+from radclear.phantom.cohort import patient_name, study_seed
 from radclear.pretraining.annotated_views import AnnotatedViews, finding_name, slice_weights
 
 
@@ -67,6 +67,11 @@ class PhantomSlices(IterableDataset):
         self.annotated_share = annotated_share
         self._kept: deque[tuple[Tensor, list[np.ndarray], Tensor]] = deque(maxlen=kept_studies)
         self._epochs_done = 0
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Those of all epochs, called as in a cohort of this seed."""
+        return tuple(patient_name(study_seed(self.seed, number)) for number in range(self.n_studies))
 
     @property
     def n_findings(self) -> int:

@@ -27,6 +27,7 @@ def pretrain(
     output_bundle: str | Path,
     demonstration: bool,
     settings: Mapping[str, Any],
+    initial_weights: str | Path | None = None,
 ) -> None:
     """Train, or go on training, and put the backbone into its bundle.
 
@@ -38,6 +39,7 @@ def pretrain(
         backbone: that is trained.
         bundle_root, output_bundle, demonstration: see `radclear.bundle.store_backbone`.
         settings: for the record of the weights.
+        initial_weights: that training started from, if any.
 
     Raises:
         SystemExit: code 2, after one plain sentence, where training cannot start or go on.
@@ -61,5 +63,8 @@ def pretrain(
             demonstration=demonstration,
             n_studies=data.n_studies,
             settings=settings,
+            initial_weights=initial_weights,
+            patients=data.train.patients,
+            seconds=checkpoints.seconds,
         )
     barrier()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,15 @@ from radclear.pretraining.trainer import LeCLTrainer
 
 logger = logging.getLogger("radclear.training")
 FILE = "checkpoint.pt"
-_FORMAT = 2
+_FORMAT = 3
 
 
 class Checkpoints:
     """Writes `checkpoint.pt` of a run's folder; goes on from it.
 
     A checkpoint has network with momentum copy, optimiser, gradient scaler, position in the data, the random
-    states of every process, and the run's settings. It holds tensors, numbers and text only.
+    states of every process, the run's settings, and how long it has taken. It holds tensors, numbers and text
+    only.
     """
 
     def __init__(
@@ -52,6 +54,12 @@ class Checkpoints:
         self.batches = batches
         self.settings = {**{key: _plain(value) for key, value in settings.items()}, "processes": world_size()}
         self.every_steps = every_steps
+        self._seconds_before, self._since = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far: since this was made, and up to the checkpoint that it went on from."""
+        return self._seconds_before + time.perf_counter() - self._since
 
     def attach(self, engine: Engine) -> None:
         """Write after steps and epochs of `engine`; attach behind what logs them."""
@@ -81,6 +89,7 @@ class Checkpoints:
                         "optimizer": trainer.optimizer.state_dict(),
                         "grad_scaler": trainer.grad_scaler.state_dict(),
                         "random": states,
+                        "seconds": self.seconds,
                     },
                     file,
                 )
@@ -129,6 +138,7 @@ class Checkpoints:
         trainer.optimizer.load_state_dict(saved["optimizer"])
         trainer.grad_scaler.load_state_dict(saved["grad_scaler"])
         trainer.steps = saved["steps"]
+        self._seconds_before = saved["seconds"]
         trainer.state.iteration = saved["iteration"]
         trainer.state.epoch = saved["iteration"] // trainer.state.epoch_length
         self.batches.start_after(saved["iteration"])

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from radclear.cohort.patients import patient_key
 from radclear.pretraining.decoded_series import DecodedSeries
 from radclear.pretraining.images import read_image
-from radclear.pretraining.slice_rows import SliceRow, patient_key
+from radclear.pretraining.slice_rows import SliceRow
 from radclear.pretraining.views import SliceViews, draw_generator
 
 

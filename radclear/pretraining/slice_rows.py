@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from radclear.cohort.patients import TRAINING_SPLITS, patient_key
 from radclear.pretraining.crops import Box
 from radclear.pretraining.errors import PretrainingDataError
 from radclear.pretraining.tables import read_table
@@ -16,8 +17,6 @@ from radclear.pretraining.tables import read_table
 logger = logging.getLogger(__name__)
 
 MAX_NAMED = 5
-#: What the `split` column of an evaluation table may say of a patient that no evaluation uses.
-TRAINING_SPLITS = ("train", "training")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +83,6 @@ def in_split(rows: Iterable[SliceRow], split: str) -> list[SliceRow]:
         found = ", ".join(sorted({row.split for row in rows})) or "no rows at all"
         raise PretrainingDataError(f"no slice is in split {split!r}; the data have: {found}")
     return chosen
-
-
-def patient_key(patient: str) -> str:
-    """A patient's name as it is compared: `002648`, `2648` and ` 2648.0` are one patient."""
-    text = str(patient).strip()
-    whole, point, zeros = text.partition(".")
-    if whole.isdigit() and (not point or set(zeros) <= {"0"}):
-        return whole.lstrip("0") or "0"
-    return text
 
 
 def check_patients(

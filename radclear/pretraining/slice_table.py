@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from radclear.errors import without_patients
 from radclear.pretraining.decoded_series import DecodedSeries
 from radclear.pretraining.errors import PretrainingDataError
 from radclear.pretraining.slice_rows import SliceRow, table_of_splits
@@ -49,10 +50,12 @@ def read_slice_table(
     table = read_table(path)
     table = _renamed(table, columns or {}, path)
     places = [name for name in ("image", "series") if name in table]
-    if not places or any(name not in table for name in ("patient", "split")):
+    absent = [name for name in ("patient", "split") if name not in table]
+    if not places or absent:
         raise PretrainingDataError(
             f"{path} has the columns {', '.join(table.columns)}; needed are image or series, patient and "
             "split. Name columns that are called otherwise: --columns \"{'image': 'file', …}\""
+            + without_patients(absent, each=places[0] if places else "study")
         )
     table.index = range(2, len(table) + 2)  # lines of the file
     table = table_of_splits(table, splits)

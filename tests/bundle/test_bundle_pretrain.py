@@ -16,7 +16,9 @@ import pytest
 import torch
 from bundle_fixtures import BACKBONES, ROOT, run_config
 
+import radclear
 from radclear.bundle import load_backbone_bundle
+from radclear.bundle.seen_patients import seen_patients
 from radclear.phantom import write_cohort
 
 pytestmark = [
@@ -131,7 +133,10 @@ def test_weights_are_stored_with_what_made_them(bundles, whole):
         "Pre-trained with LeCL (similarity weighting, weight 1) for 18 steps of 4"
     )
     assert entry["demonstration"] is True and entry["settings"]["seed"] == 0
-    saved = torch.load(run_dir / "checkpoint.pt", weights_only=True)["network"]
+    checkpoint = torch.load(run_dir / "checkpoint.pt", weights_only=True)
+    assert entry["seconds"] >= round(checkpoint["seconds"], 1)
+    assert entry["made_with"] == {"radclear": radclear.__version__, "torch": torch.__version__}
+    saved = checkpoint["network"]
     for name, value in backbone.backbone.state_dict().items():
         torch.testing.assert_close(saved[f"backbone.{name}"], value)
     assert len(rows(run_dir)) == 18 and not list(output.glob("**/*.csv"))
@@ -233,6 +238,13 @@ def test_processes_that_would_train_alone_are_refused(bundles, cohort, tmp_path,
     assert code == 2 and "multi_gpu_train.json" in capsys.readouterr().err
 
 
+def test_the_weights_know_whom_they_were_trained_on(whole, cohort):
+    labels = pd.read_csv(cohort / "labels.csv")
+    seen = seen_patients(whole[0] / "models" / "model.pt", labels["patient"])
+    assert seen.patients == tuple(sorted(labels.loc[labels["split"] == "train", "patient"]))
+    assert seen.on_record == "all"
+
+
 def test_training_on_an_evaluation_patient_ends_with_a_sentence(bundles, cohort, tmp_path, capsys):
     labels = pd.read_csv(cohort / "labels.csv")
     patient = labels.loc[labels["split"] == "train", "patient"].iloc[0]
@@ -291,11 +303,12 @@ def test_options_reach_the_loss(bundles, cohort, tmp_path, monkeypatch):
     from radclear.pretraining import LeCLTrainer
 
     seen = []
-    monkeypatch.setattr(LeCLTrainer, "run", lambda self: seen.append(self.loss_function))
+    monkeypatch.setattr(LeCLTrainer, "run", lambda self: seen.append(self))
     train(
         bundles, cohort, tmp_path, weighting="density", lesion_weight=3, temperature=0.2, exclude="patient",
         lesion_queries_only=True,
     )  # fmt: skip
-    loss = seen[0]
+    loss = seen[0].loss_function
     found = (loss.weighting, loss.weight, loss.temperature, loss.exclude, loss.lesion_queries_only)
     assert found == ("density", 3, 0.2, "patient", True)
+    assert seen[0].non_blocking and not seen[0].data_loader.pin_memory  # the latter on the CPU

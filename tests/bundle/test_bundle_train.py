@@ -16,6 +16,7 @@ from bundle_fixtures import HEADS, run_config
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+import radclear
 from radclear.bundle import (
     BestWeights,
     BundleError,
@@ -53,6 +54,7 @@ def test_training_then_evaluation(name, bundles, cohort, tmp_path, clean_process
         patience=4,
     )
     assert code == 0
+    seconds = workflow.parser.get_parsed_content("train#trainer").state.times["COMPLETED"]
     workflow.initialize()
     assert workflow.check_properties() == []
     assert (source / "configs" / "metadata.json").read_bytes() == before
@@ -60,6 +62,8 @@ def test_training_then_evaluation(name, bundles, cohort, tmp_path, clean_process
     entry = read_metadata(trained)["radclear"]["weights"]["model.pt"]
     assert entry["demonstration"] is True and entry["n_studies"] == {"train": 24, "validation": 8}
     assert entry["excluded"] == {}
+    assert seconds > 0 and entry["seconds"] == round(seconds, 1)
+    assert entry["made_with"] == {"radclear": radclear.__version__, "torch": torch.__version__}
     assert entry["backbone"]["name"] == "lecl_gated_cnn" and entry["temperature"] > 0
     record = json.loads((trained / "models" / "model_training.json").read_text())
     losses = [step["validation_loss"] for step in record["validations"]]

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 import torch
-from bundle_fixtures import HEADS
+from bundle_fixtures import HEADS, ROOT
 
 from radclear.backbones import build
 from radclear.bundle import (
@@ -273,13 +273,26 @@ def test_a_backbone_records_the_weights_it_started_from_and_no_path(own, tmp_pat
         n_studies={"train": 1},
         settings={"seed": 0},
         initial_weights=start,
+        seconds=12.345,
     )
     entry = read_metadata(target)["radclear"]["weights"]["model.pt"]
-    assert entry["sha256"] == sha256
+    assert entry["sha256"] == sha256 and entry["seconds"] == 12.3
     assert entry["settings"] == {
         "seed": 0,
         "initial_weights_sha256": hashlib.sha256(start.read_bytes()).hexdigest(),
     }
+
+
+def test_every_config_that_stores_weights_tells_how_long_their_training_took():
+    """Of ignite, which times a run that stops early too; LeCL's own train.json goes through `pretrain`."""
+    storing = {}
+    for file in sorted((ROOT / "bundles").glob("*/configs/*.json")):
+        for text in json.loads(file.read_text(encoding="utf-8")).get("run", []):
+            if "radclear.bundle.store_" in text:
+                storing[f"{file.parent.parent.name}/{file.stem}"] = text
+    assert set(storing) == {"lecl_gated_cnn/warm_up", *(f"{name}/train" for name in HEADS)}
+    for name, text in storing.items():
+        assert "seconds=@train#trainer.state.times['COMPLETED']" in text, name
 
 
 def test_a_copy_for_other_weights_claims_nothing_of_those_it_came_with(own, tmp_path):

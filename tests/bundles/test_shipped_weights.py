@@ -9,6 +9,8 @@ import torch
 from bundle_fixtures import BACKBONES, HEADS, ROOT
 
 from radclear.bundle import load_backbone_bundle, load_heads, read_metadata, verify_weights
+from radclear.bundle.seen_patients import record_of, seen_patients
+from radclear.phantom.cohort import patient_name, study_seed
 
 ALL = (*BACKBONES, *HEADS)
 
@@ -34,6 +36,21 @@ def test_weight_files_and_metadata_name_each_other(name, shipped):
         assert verify_weights(root, file_name=file_name) == entry["sha256"]
         assert (root / "models" / file_name).stat().st_size < 25_000_000
         assert entry["demonstration"] is True and entry["training"] and entry["commands"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_weights_know_whom_they_were_trained_on(name, shipped):
+    file = shipped / name / "models" / "model.pt"
+    entry = read_metadata(shipped / name)["radclear"]["weights"]["model.pt"]
+    record = record_of(file)
+    (hashes,) = record["trained_on"].values()
+    stated = re.search(r"studies of (\d+) patients", entry["training"])
+    assert len(hashes) == (int(stated[1]) if stated else entry["n_studies"]["train"])  # else one study each
+    seed = {"lecl_gated_cnn": 31, "lecl_vit": 41, "lecl_vssm": 41}.get(name, 2026)
+    phantoms = {patient_name(study_seed(seed, number)) for number in range(600)}
+    seen = seen_patients(file, phantoms)
+    assert seen.on_record == "all" and 0.9 * len(hashes) < len(seen.patients) <= len(hashes)
+    assert not seen_patients(file, {patient_name(study_seed(99, number)) for number in range(9)}).patients
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from argparse import ArgumentTypeError
 
 import pytest
@@ -51,6 +52,17 @@ def test_phantom_says_which_option_is_out_of_range(option, value, said, tmp_path
     assert main(["phantom", "--output", str(tmp_path), option, value, "--quiet"]) == 2
     message = sentence(capsys)
     assert said in message and "expected" in message
+
+
+def test_the_shares_of_the_splits_are_a_cohorts(tmp_path, capsys):
+    command = ["phantom", "--output", str(tmp_path), "--studies", "4", "--slices", "24", "--size", "64"]
+    assert main([*command, "--quiet", "--splits", "0.5", "0.25", "0.25"]) == 0
+    with (tmp_path / "labels.csv").open(newline="") as file:
+        splits = sorted(row["split"] for row in csv.DictReader(file))
+    assert splits == ["test", "train", "train", "val"]
+    capsys.readouterr()
+    assert main([*command, "--quiet", "--splits", "0.5", "0.25", "0.5"]) == 2
+    assert "sum to 1" in sentence(capsys)
 
 
 def test_phantom_does_not_mix_two_cohorts(tmp_path, capsys):

@@ -112,6 +112,7 @@ def test_studies_without_embeddings_are_excluded(table, tmp_path):
     ("rows", "options", "message"),
     [
         (ROWS + "s6,p1,test,0,0,I\n", {}, "one patient is in split 'train' .line 2.*'test' .line 7"),
+        (ROWS + "s6,7,train,0,0,I\ns7,007,test,0,0,I\n", {}, "one patient is in split 'train'.*'test'"),
         (ROWS + "s1,p9,test,0,0,I\n", {}, "line 2 and line 7 hold the same study"),
         (ROWS + "s6,,test,0,0,I\n", {}, "line 7 has no patient; all rows need"),
         (ROWS + "s6,p6,test,2,0,I\n", {}, "line 7: location_lung is '2'; expected 0, 1"),
@@ -193,6 +194,18 @@ def test_weights_balance_positives_and_classes(table):
     build_loss("multiclass", weights=weights)
 
 
+def test_a_table_without_patients_says_what_to_write(tmp_path):
+    (tmp_path / "labels.csv").write_text("study,split,location_lung,location_liver\ns1,train,1,0\n")
+    with pytest.raises(
+        LabelTableError, match="lacks the columns patient; .* repeat the name of the study in it"
+    ):
+        LabelTable.read(tmp_path / "labels.csv", classes=LOCATION)
+    (tmp_path / "labels.csv").write_text("study,patient,location_lung,location_liver\ns1,p1,1,0\n")
+    with pytest.raises(LabelTableError, match="lacks the columns split; ") as caught:
+        LabelTable.read(tmp_path / "labels.csv", classes=LOCATION)
+    assert "repeat" not in str(caught.value)
+
+
 def test_tables_of_pandas_are_read_like_csv(table, tmp_path, monkeypatch):
     import pandas
 
@@ -219,7 +232,6 @@ def test_parquet_without_its_package_says_what_to_install(tmp_path, monkeypatch)
 
 
 def test_parquet_of_pyarrow(table, tmp_path):
-    pytest.importorskip("pyarrow")
     import pandas
 
     pandas.read_csv(table().path).to_parquet(tmp_path / "labels.parquet")

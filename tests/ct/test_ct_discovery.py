@@ -197,7 +197,7 @@ def test_damaged_and_encrypted_zips(tmp_path):
         assert caught.value.code == code
 
 
-def test_links_to_folders_are_not_followed_and_pipes_not_opened(tmp_path):
+def test_links_to_folders_are_not_followed_and_pipes_not_opened(tmp_path, caplog):
     write_series(tmp_path / "elsewhere", study=2)
     write_series(tmp_path / "s")
     (tmp_path / "s" / "loop").symlink_to(tmp_path / "s")
@@ -206,6 +206,11 @@ def test_links_to_folders_are_not_followed_and_pipes_not_opened(tmp_path):
     os.mkfifo(tmp_path / "s" / "pipe.dcm")
     assert len(read_study(tmp_path / "s").hu) == 6
     assert names(tmp_path / "s") == ["s"]
+    (said,) = caplog.messages  # once, of both looks
+    assert said.startswith("links to folders are not followed (2 here)") and str(tmp_path) not in said
+    caplog.clear()
+    assert len(read_study(tmp_path / "elsewhere").hu) == 6
+    assert not caplog.messages
 
 
 def test_nothing_that_identifies_a_patient_comes_out(tmp_path):

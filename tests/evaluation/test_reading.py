@@ -101,7 +101,7 @@ def test_splits_are_chosen_not_mixed(tmp_path):
     ("old", "new", "message"),
     [
         ("study,", "name,", "lacks the column study"),
-        ("patient,", "who,", "lacks the column patient"),
+        ("patient,", "who,", "lacks the column patient; .* repeat the name of the study in it"),
         ("probability_bone,probability_lung", "bone,lung", "lacks the column probability_<class>"),
         ("label_bone,label_lung", "label_bone,other", "lacks the column label_lung"),
         ("label_bone,label_lung", "label_bone,label_liver", "unknown class liver"),

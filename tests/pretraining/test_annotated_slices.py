@@ -45,7 +45,16 @@ def test_reads_the_studies_of_a_split_or_all(cohort, slices):
     table = pd.read_csv(cohort / "labels.csv")
     assert slices.n_studies == (table["split"] == "train").sum()
     assert len(slices) == 24 * slices.n_studies
+    assert slices.patients == tuple(sorted(table.loc[table["split"] == "train", "patient"]))
     assert AnnotatedSlices(cohort, split=None, image_size=64).n_studies == len(table)
+
+
+def test_patients_are_unknown_where_the_table_does_not_tell(cohort, tmp_path):
+    (tmp_path / "studies").symlink_to(cohort / "studies")
+    (tmp_path / "boxes.csv").write_text((cohort / "boxes.csv").read_text())
+    pd.read_csv(cohort / "labels.csv").drop(columns="patient").to_csv(tmp_path / "labels.csv", index=False)
+    assert AnnotatedSlices(tmp_path, image_size=64).patients is None
+    assert AnnotatedSlices([cohort, tmp_path], image_size=64).patients is None
 
 
 def test_several_cohorts_are_one(cohort, slices):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import torch
 from monai.data import DataLoader
 
@@ -63,6 +64,12 @@ def test_images_and_labels_are_those_of_the_cohort_on_disk(tmp_path):
         expected = known[item["image"].numpy().tobytes()]
         np.testing.assert_allclose(item["label"][:, columns], expected, atol=1e-5)
         assert not item["label"][:, absent].any()
+
+
+def test_patients_are_called_as_in_the_cohort_on_disk(tmp_path):
+    write_cohort(tmp_path, n_studies=3, seed=4, n_slices=N_SLICES, size=SIZE)
+    stream = _stream()
+    assert stream.patients == tuple(pd.read_csv(tmp_path / "labels.csv")["patient"])
 
 
 def test_annotated_share():

@@ -25,6 +25,7 @@ from radclear.pretraining import (
     Progress,
     Schedules,
     collate,
+    run_state,
 )
 from radclear.pretraining.errors import PretrainingError
 from radclear.pretraining.probe import knn
@@ -132,6 +133,39 @@ def test_a_finished_run_stays_finished(whole):
     assert again.is_finished and again.steps == 9 and losses(folder) == before
     for name, value in trainer.network.state_dict().items():
         assert torch.equal(again.network.state_dict()[name], value)
+
+
+class Clock:
+    """Stands for the module `time` in `radclear.pretraining.run_state`."""
+
+    now = 500.0
+
+    def perf_counter(self):
+        return self.now
+
+
+def test_the_time_of_a_resumed_run_is_that_of_all_its_steps(tmp_path, monkeypatch):
+    """A second per micro-batch: what came behind the last checkpoint, and the time between, do not count."""
+    clock = Clock()
+    monkeypatch.setattr(run_state, "time", clock)
+
+    def tick(engine):
+        clock.now += 1
+
+    def seconds():
+        return torch.load(tmp_path / "checkpoint.pt", weights_only=True)["seconds"]
+
+    def prepare(trainer):
+        trainer.add_event_handler(Events.ITERATION_STARTED, tick)
+
+    with pytest.raises(Killed):
+        run(tmp_path, stop_after=5, prepare=prepare)
+    assert clock.now == 510 and seconds() == 8  # written behind step 4, of two micro-batches each
+    clock.now += 10_000
+    run(tmp_path, resume=True, prepare=prepare)
+    assert clock.now == 10_520 and seconds() == 18
+    run(tmp_path, resume=True, prepare=prepare)
+    assert seconds() == 18
 
 
 def test_an_earlier_run_is_not_overwritten(whole):
@@ -280,9 +314,6 @@ def test_each_collapse_is_named_once(tmp_path, caplog):
 
 def test_tensorboard_holds_every_figure_of_the_table_once(tmp_path):
     """Read back with TensorBoard's reader, after a run that was stopped behind a checkpoint and resumed."""
-    pytest.importorskip(
-        "tensorboard", reason="tensorboard is not installed; it is needed to write event files"
-    )
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with pytest.raises(Killed):

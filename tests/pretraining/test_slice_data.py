@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from radclear.ct import DEFAULT_WINDOWS, find_studies, read_study, slice_stack
+from radclear.errors import MissingDependencyError
 from radclear.phantom import write_cohort
 from radclear.pretraining import EpochBatches, RunData, SlicePairs, SliceViews, collate
 from radclear.pretraining.decoded_series import DecodedSeries
@@ -258,6 +260,14 @@ def test_a_missing_study_is_named(cohort, tmp_path):
         read_slices(tmp_path, series=DecodedSeries(tmp_path / "d"))
 
 
+def test_a_cohort_without_patients_says_what_to_write(tmp_path):
+    (tmp_path / "labels.csv").write_text("study,split\na,train\n")
+    with pytest.raises(
+        PretrainingDataError, match="lacks the columns patient. .* the name of the study in it"
+    ):
+        read_slices(tmp_path, series=DecodedSeries(tmp_path / "d"), data_format="cohort")
+
+
 def test_a_plain_table_of_images_and_series(cohort, series, tmp_path):
     name = pd.read_csv(cohort / "labels.csv")["study"][0]
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(np.arange(4096, dtype=np.uint8).reshape(64, 64)))
@@ -285,10 +295,41 @@ def test_a_plain_table_of_images_and_series(cohort, series, tmp_path):
     assert "1 of them are 8-bit images without HU" in describe(rows)
 
 
+def test_a_parquet_table_gives_the_rows_of_the_csv_table(tmp_path):
+    """Read with pyarrow; numbers beside missing values are no longer whole numbers there."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(imagecodecs.png_encode(np.full((64, 64), 1064, np.uint16)))
+    (tmp_path / "slices.csv").write_text(
+        "image,patient,split,x1,y1,x2,y2,lesion_class,hu_offset\n"
+        "a.png,002648,train,,,,,,-1024\n"
+        "b.png,17,train,3,4,9,10.5,lung,-1024\n"
+    )
+    frame = pd.read_csv(tmp_path / "slices.csv", dtype={"patient": str})
+    assert frame["x1"].dtype == float
+    frame.to_parquet(tmp_path / "slices.parquet")
+    found = [
+        read_slices(tmp_path / f"slices.{kind}", series=DecodedSeries(tmp_path))
+        for kind in ("csv", "parquet")
+    ]
+    assert found[0] == found[1] and [len(row.boxes) for row in found[1]] == [0, 1]
+
+
+def test_a_parquet_table_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "slices.parquet").write_bytes(b"")
+    for name in ("pyarrow", "fastparquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(
+        MissingDependencyError, match="read slices.parquet. Install it with: pip install 'pyarrow'"
+    ):
+        read_slices(tmp_path / "slices.parquet", series=DecodedSeries(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,patient\na.png,1\n", "needed are image or series, patient and split"),
+        ("image,patient\na.png,1\n", 'needed are image or series, patient and split.*…}"$'),
+        ("image,split\na.png,train\n", "needed are image or series, .* repeat the name of the image in it"),
+        ("series,split\na,train\n", "repeat the name of the series in it"),
         ("image,patient,split\nnone.png,1,train\n", "line 2: .*none.png does not exist"),
         ("image,series,patient,split\n,,1,train\n", "neither image and series"),
     ],
