@@ -10,7 +10,14 @@ from pathlib import Path
 
 from radclear.ct.errors import CTInputError
 from radclear.ct.header import peek_study_uid
-from radclear.ct.listing import file_source, is_zip, list_folder, named_like_dicom, volume_format
+from radclear.ct.listing import (
+    MOST_FILES_OF_STUDIES,
+    file_source,
+    is_zip,
+    list_folder,
+    named_like_dicom,
+    volume_format,
+)
 from radclear.ct.sources import FileSource
 
 _LOG = logging.getLogger(__name__)
@@ -70,7 +77,7 @@ def find_studies(path: str | Path) -> list[StudySource]:
         return [_study(path.name, path, [source])] if _may_be_study(source) else []
     if not path.is_dir():
         raise CTInputError("path_not_found", "the path is neither a file nor a folder")
-    files = list_folder(path)
+    files = list_folder(path, most=MOST_FILES_OF_STUDIES)
     uids = _peek_leaves(files)
     dicom_folders = set(uids)
     loose = [
@@ -89,12 +96,14 @@ def find_studies(path: str | Path) -> list[StudySource]:
             "own",
         )
     studies = [_study(file.name, file.path, [file]) for file in loose]
+    children: dict[str, list[FileSource]] = {}
+    for file in files:
+        child, slash, _ = file.name.partition("/")
+        if slash:
+            children.setdefault(child, []).append(file)
     for child in sorted({folder.split("/")[0] for folder in uids}):
-        studies.append(
-            _study(child, path / child, [f for f in files if f.name.startswith(child + "/")], root=child)
-        )
-    children = {file.name.split("/")[0] for file in files if "/" in file.name}
-    skipped = len(children - {study.name.split("/")[0] for study in studies})
+        studies.append(_study(child, path / child, children[child], root=child))
+    skipped = len(children.keys() - {study.name.split("/")[0] for study in studies})
     if skipped:
         _LOG.info("%d folders without DICOM, zip or volume files are no studies", skipped)
     return sorted(studies, key=lambda study: study.name)

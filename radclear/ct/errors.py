@@ -8,7 +8,7 @@ from radclear.errors import RadclearError
 CODES = {
     "path_not_found": "the path does not exist, or is neither a file nor a folder",
     "unsafe_archive": "a zip member has an unsafe name, is a link, is encrypted, or expands beyond the cap",
-    "too_many_files": "more files than a study can sensibly have",
+    "too_many_files": "more files than a study, or a folder of studies, can sensibly have",
     "too_large": "rows x columns x frames exceeds the memory cap",
     "ambiguous_layout": "the folder cannot be split into studies without guessing",
     "no_ct_found": "nothing in the path is a CT image",

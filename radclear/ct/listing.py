@@ -16,7 +16,9 @@ from radclear.ct.sources import ByteSource, FileSource, ZipMember
 
 logger = logging.getLogger(__name__)
 
+#: What one study, and a folder of many, can sensibly have.
 MOST_FILES = 100_000
+MOST_FILES_OF_STUDIES = 100 * MOST_FILES
 VOLUME_SUFFIXES = {".nii": "nifti", ".nii.gz": "nifti", ".nrrd": "nrrd", ".mha": "mha"}
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 
@@ -41,7 +43,7 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def list_folder(root: Path) -> list[FileSource]:
+def list_folder(root: Path, *, most: int = MOST_FILES) -> list[FileSource]:
     """All regular files below a folder, sorted by relative path.
 
     Hidden files and folders are left out; links to folders are not followed, which a warning says; and
@@ -49,9 +51,10 @@ def list_folder(root: Path) -> list[FileSource]:
 
     Args:
         root: the folder.
+        most: how many files there may be: those of a study unless told otherwise.
 
     Raises:
-        CTInputError: there are more files than a study or a cohort can sensibly have.
+        CTInputError: there are more.
     """
     files: list[FileSource] = []
     links = 0
@@ -78,8 +81,8 @@ def list_folder(root: Path) -> list[FileSource]:
                 files.append(
                     FileSource(path, path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns)
                 )
-        if len(files) > MOST_FILES:
-            raise CTInputError("too_many_files", f"more than {MOST_FILES} files: name a folder further down")
+        if len(files) > most:
+            raise CTInputError("too_many_files", f"more than {most} files: name a folder further down")
     if links:
         _tell_of_links(root, links)
     return sorted(files, key=lambda file: file.name)

@@ -256,3 +256,16 @@ def test_a_file_that_goes_while_it_is_looked_at_is_not_found(tmp_path, monkeypat
     with pytest.raises(CTInputError, match="cannot be looked at: No such file") as caught:
         find_studies(tmp_path / "gone.nii.gz")
     assert caught.value.code == "path_not_found"
+
+
+def test_a_folder_of_studies_may_hold_more_files_than_one_study(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        write_series(tmp_path / name, study=ord(name))
+    monkeypatch.setattr("radclear.ct.listing.list_folder.__kwdefaults__", {"most": 6})
+    assert names(tmp_path) == ["a", "b"] and len(read_study(tmp_path / "a").hu) == 6
+    with pytest.raises(CTInputError, match="more than 6 files: name a folder further down") as caught:
+        read_study(tmp_path)
+    assert caught.value.code == "too_many_files"
+    monkeypatch.setattr("radclear.ct.discovery.MOST_FILES_OF_STUDIES", 11)
+    with pytest.raises(CTInputError, match="more than 11 files"):
+        names(tmp_path)
