@@ -12,7 +12,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from radclear.backbones import build
+from radclear.ct import DEFAULT_WINDOWS, apply_window
 from radclear.experiments import compare_phantoms, compare_real, pretrain_arms
+from radclear.experiments.deeplesion_crops import LESION, OTHER, lesion_crops, place_alike, read_hu
 from radclear.experiments.encoders import ExperimentError, encoders
 from radclear.experiments.probes import (
     accuracy,
@@ -91,6 +93,7 @@ def test_real_slices_are_compared_across_groups_only(runs, tmp_path, monkeypatch
         rows.append({"path": f"{n}.png", "group": group, "kind": label})
     pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
     monkeypatch.setattr(compare_real, "TASKS", {"made": "kind"})
+    monkeypatch.setattr(compare_real, "SETS", ("made",))
     options = ["--data", str(tmp_path), "--runs", str(runs / "arms"), "--output", str(tmp_path / "out")]
     assert compare_real.main([*options, "--image-size", "32"]) == 0
     found = pd.read_csv(tmp_path / "out" / "real.csv").set_index("arm")
@@ -168,13 +171,15 @@ def test_a_folder_without_arms_and_a_set_without_manifest_are_named(tmp_path):
         next(encoders(tmp_path, 32))
     with pytest.raises(ExperimentError, match=r"manifest\.csv does not exist"):
         compare_real.read_set(tmp_path, "label")
+    with pytest.raises(ExperimentError, match=r"lesions\.csv does not exist"):
+        lesion_crops(tmp_path)
 
 
 def test_coloured_pictures_are_refused(tmp_path):
     file = tmp_path / "colour.png"
     file.write_bytes(imagecodecs.png_encode(np.zeros((8, 8, 3), np.uint8)))
     with pytest.raises(ExperimentError, match="expected 8-bit grey"):
-        compare_real.read_pictures([file], 32)
+        compare_real.read_picture(file)
 
 
 def test_the_bundle_copy_of_an_arm_has_its_size_everywhere(tmp_path, pytestconfig):
@@ -185,3 +190,49 @@ def test_the_bundle_copy_of_an_arm_has_its_size_everywhere(tmp_path, pytestconfi
     assert all('"image_size": 48' in text and '"image_size": 224' not in text for text in configs)
     assert not (tmp_path / "lecl_vit" / "models").exists()
     assert pretrain_arms.arm_folder(tmp_path, "lecl_vit", "control", 2).name == "lecl_vit-control-2"
+
+
+def test_a_lesions_partner_is_the_most_alike_square_without_a_box():
+    """Two equal patches in a body of -100 HU: the partner of the one is the other, unless that has a box."""
+    hu = np.full((200, 200), -1000.0)
+    hu[20:180, 20:180] = -100
+    for top, left in ((60, 50), (60, 120)):
+        hu[top : top + 8, left : left + 8] = 120
+    grey = apply_window(hu, DEFAULT_WINDOWS[0])
+    boxes = np.array([[50, 60, 58, 68]], float)
+    lesion = (48, 40)
+    top, left = place_alike(grey, hu, boxes, lesion, 32)
+    assert top <= 60 <= 68 <= top + 32 and left <= 120 <= 128 <= left + 32
+    both = np.array([*boxes, [120, 60, 128, 68]])
+    top, left = place_alike(grey, hu, both, lesion, 32)
+    assert not (top <= 68 and left <= 128 and left + 32 >= 120 and top + 32 >= 60)
+    middle = hu[top + 16, left + 16]
+    assert middle > -300
+    everywhere = np.array([[0, 0, 200, 200]], float)
+    assert place_alike(grey, hu, everywhere, lesion, 32) is None
+
+
+def test_crops_of_key_slices_are_paired_within_a_slice(tmp_path):
+    rng = np.random.default_rng(0)
+    hu = np.full((120, 120), -1000)
+    hu[10:110, 10:110] = rng.integers(0, 60, (100, 100))
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode((hu + 32768).astype(np.uint16)))
+    eight = np.clip((hu + 1024) / 4095 * 255, 0, 255).round().astype(np.uint8)
+    (tmp_path / "b.png").write_bytes(imagecodecs.png_encode(eight))
+    columns = ["path", "x1", "y1", "x2", "y2", "coarse_lesion_type_name"]
+    rows = [
+        ("a.png", 30, 40, 40, 50, "liver"),
+        ("a.png", 80, 40, 90, 50, "liver"),
+        ("b.png", 55, 55, 60, 60, "lung"),
+    ]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "lesions.csv", index=False)
+    pd.DataFrame({"path": ["a.png", "b.png"], "group": ["A", "B"]}).to_csv(
+        tmp_path / "manifest.csv", index=False
+    )
+    pictures, labels, groups = lesion_crops(tmp_path)
+    assert labels.tolist() == [LESION, OTHER] * 3 and groups.tolist() == ["A"] * 4 + ["B"] * 2
+    assert {picture.shape for picture in pictures} == {(18, 18)}
+    abdomen, lung = DEFAULT_WINDOWS
+    assert np.array_equal(pictures[0], apply_window(hu, abdomen)[36:54, 26:44])
+    assert np.array_equal(pictures[4], apply_window(read_hu(tmp_path / "b.png"), lung)[48:66, 48:66])
+    assert np.abs(read_hu(tmp_path / "b.png") - np.maximum(hu, -1024)).max() <= 8.1  # half a grey level
