@@ -130,8 +130,8 @@ def check_training(
         )
         for split in splits:
             BagDataset(store, table, split, expected=expected)
-        training = {*TRAINING_SPLITS, *trained_splits}
-        evaluated = {s.patient for split in splits if split not in training for s in table.split(split)}
+        judging = [s for s in splits if s not in trained_splits and s.lower() not in TRAINING_SPLITS]
+        evaluated = {row.patient for split in judging for row in table.split(split)}
         weights = [backbone / "models" / DEFAULT_FILE]
         if not trained_splits:
             own = weights_for_backbone(
