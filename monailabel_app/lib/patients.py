@@ -7,11 +7,11 @@ the table names it. Patients are kept as hashes only.
 from __future__ import annotations
 
 import csv
-import hashlib
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from radclear.cohort.patients import hashed_patient as hashed
 from radclear.ct import study_key
 from radclear.errors import RadclearError
 
@@ -43,11 +43,6 @@ class Patients:
 
     def __len__(self) -> int:
         return len(self._found)
-
-
-def hashed(patient: str) -> str:
-    """A patient's name or number as `patient-` and 16 hexadecimal digits."""
-    return "patient-" + hashlib.sha256(patient.encode()).hexdigest()[:16]
 
 
 def read_patients(path: str | Path) -> Patients:

@@ -23,8 +23,8 @@ _MONAI_RUNS = ("monai", "bundle", "__main__.py")
 def check_options(argv: Sequence[str] | None = None) -> None:
     """End the process with exit code 2 and one plain sentence where an option is no key of the configs.
 
-    Only what was typed after `python -m monai.bundle run` is looked at; a config that runs in another way,
-    or is not JSON, is left alone.
+    Only what was typed after `python -m monai.bundle run` is looked at; a config that runs in another way, is
+    not JSON, or is named in a file of arguments, is left alone.
 
     Args:
         argv: of the process; its own when omitted.
@@ -59,9 +59,10 @@ def _typed(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _known(typed: str, keys: Collection[str]) -> bool:
-    from monai.bundle import run
+    from monai.bundle import ConfigWorkflow, create_workflow, run
 
-    own = inspect.signature(run).parameters.keys() - {"override"}
+    takers = (run, create_workflow, ConfigWorkflow)  # run hands on what it does not know
+    own = set().union(*(inspect.signature(taker).parameters for taker in takers)) - {"override", "kwargs"}
     name = _LEVEL.split(typed.lstrip("+~"))[0]
     return name in keys or name in own or name.startswith("_") or name.removeprefix("no") in keys
 

@@ -199,7 +199,7 @@ def _prepare(
     everything = replace(table, studies=tuple(replace(s, split="all") for s in table.studies))
     BagDataset(store, everything, "all", expected=expected)
     seen = check_unseen(
-        backbone / "models" / DEFAULT_FILE, {s.patient for s in table.studies}, choice=seen_patients
+        backbone / "models" / DEFAULT_FILE, {s.patient: s.key for s in table.studies}, choice=seen_patients
     )
     if seen.patients:
         notes.append(f"the encoder was trained on {len(seen.patients)} of these patients, or on namesakes")

@@ -7,9 +7,11 @@
      "complete": true}
 
 `complete` is false where it is not known whom the weights were trained on from which these started. A hash is
-PBKDF2-HMAC-SHA256 of the patient's name with the sha256 of the weights as salt, cut to 16 digits. It names
-nobody, but whoever has a list of names can find out which of them took part: `radclear pack` leaves the file
-out, and so should anybody who passes weights on without being allowed to say that.
+PBKDF2-HMAC-SHA256 of `radclear.cohort.patients.hashed_forms` of the patient's name with the sha256 of the
+weights as salt, cut to 16 digits; it is the same for a name and for the hash that the MONAI Label app puts in
+its place. It names nobody, but whoever has a list of names can find out which of them took part:
+`radclear pack` leaves the file out, and so should anybody who passes weights on without being allowed to say
+that.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from radclear.bundle.location import BundleError
-from radclear.cohort.patients import patient_key
+from radclear.cohort.patients import hashed_forms
+from radclear.results import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +86,10 @@ def record_patients(
         file.unlink(missing_ok=True)
         return
     before = started_from or {"trained_on": {}, "complete": True}
-    keys = {patient_key(patient) for patient in patients} - {""}
-    own = {sha256: sorted(_hash(key, sha256) for key in keys)}
+    forms = set().union(*map(hashed_forms, patients))
+    own = {sha256: sorted(_hash(form, sha256) for form in forms)}
     record = {"trained_on": before["trained_on"] | own, "complete": before["complete"]}
-    file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_atomically(file, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def seen_patients(weights: Path, patients: Iterable[str]) -> Seen:
@@ -97,20 +100,21 @@ def seen_patients(weights: Path, patients: Iterable[str]) -> Seen:
         patients: to ask about.
     """
     record = record_of(weights)
-    names = {patient_key(patient): patient for patient in patients}
+    forms = {patient: hashed_forms(patient) for patient in patients}
     found: set[str] = set()
     for salt, hashes in record["trained_on"].items():
         known = frozenset(hashes)
-        found |= {name for key, name in names.items() if _hash(key, salt) in known}
+        found |= {name for name, own in forms.items() if any(_hash(form, salt) in known for form in own)}
     on_record = "all" if record["complete"] else "part" if record["trained_on"] else "nothing"
     return Seen(tuple(sorted(found)), on_record)
 
 
-def check_unseen(weights: Path, patients: Iterable[str], *, choice: str = "refuse") -> Seen:
+def check_unseen(weights: Path, studies: Mapping[str, str], *, choice: str = "refuse") -> Seen:
     """Refuse, or report, an evaluation of patients that a bundle's weight file was trained on.
 
     Args:
-        weights, patients: see `seen_patients`.
+        weights: see `seen_patients`.
+        studies: patient → key of a study, by which the message names the patient.
         choice: `refuse`; or `report`, to warn and go on, where equal names are of different patients, or the
             result is to be read with that in mind.
 
@@ -119,14 +123,14 @@ def check_unseen(weights: Path, patients: Iterable[str], *, choice: str = "refus
     """
     if choice not in CHOICES:
         raise BundleError(f"seen_patients is {choice!r}; expected {' or '.join(CHOICES)}")
-    seen = seen_patients(weights, patients)
+    seen = seen_patients(weights, studies)
     if seen.patients:
         more = len(seen.patients) - _MAX_NAMED
         bundle = weights.parent.parent.name
         text = (
-            f"{len(seen.patients)} patients to be evaluated are among those that {bundle} was trained on: "
-            f"{', '.join(seen.patients[:_MAX_NAMED])}{f' and {more} more' if more > 0 else ''}. "
-            "Every figure would look too good"
+            f"{len(seen.patients)} patients to be evaluated are among those that {bundle} was trained on, "
+            f"those of {', '.join(studies[patient] for patient in seen.patients[:_MAX_NAMED])}"
+            f"{f' and {more} more' if more > 0 else ''}. Every figure would look too good"
         )
         if choice == "refuse":
             raise SeenPatientsError(
@@ -144,18 +148,21 @@ def _file_of(weights: Path) -> Path:
 def _read(weights: Path, sha256: str) -> dict[str, Any]:
     try:
         record = json.loads(_file_of(weights).read_text(encoding="utf-8"))
+        whole = isinstance(record["trained_on"], dict) and isinstance(record["complete"], bool)
     except FileNotFoundError:
-        record = {"trained_on": {}}
-    except ValueError as error:
+        return {"trained_on": {}, "complete": False}
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
         raise BundleError(
-            f"{_file_of(weights)} is damaged ({error}); take it from where the weights came from, or delete "
+            f"{_file_of(weights)} is damaged; take it from where the weights came from, or delete "
             "it, and nothing is on record"
-        ) from error
+        )
     if sha256 not in record["trained_on"]:
         return {"trained_on": {}, "complete": False}
     return record
 
 
-def _hash(key: str, salt: str) -> str:
-    digest = hashlib.pbkdf2_hmac("sha256", key.encode(), bytes.fromhex(salt), _ITERATIONS)
+def _hash(form: str, salt: str) -> str:
+    digest = hashlib.pbkdf2_hmac("sha256", form.encode(), bytes.fromhex(salt), _ITERATIONS)
     return digest.hex()[:_DIGITS]

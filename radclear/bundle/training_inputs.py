@@ -79,6 +79,7 @@ def check_training(
     deletion: bool = False,
     deletion_column: str | None = None,
     trained_splits: Sequence[str] = (),
+    judges_head: bool = False,
     seen_patients: str = "refuse",
     numbers: Mapping[str, Any] | None = None,
 ) -> None:
@@ -98,7 +99,8 @@ def check_training(
         boxes, box_kinds: see `radclear.bundle.evaluation.EvaluationWriter`.
         calibration: what will be fitted on the validation studies.
         deletion, deletion_column: see `radclear.bundle.deletion_run.run_deletion`.
-        trained_splits: those of the run's splits that it trains on; none where it evaluates the head.
+        trained_splits: those of the run's splits that it trains on.
+        judges_head: whether the run evaluates the head's own weights.
         seen_patients: `refuse` or `report` patients in the other splits whom the encoder, or the head that is
             evaluated, was trained on; see `radclear.bundle.seen_patients.check_unseen`.
         numbers: keys of the config that must be numbers, and their values.
@@ -131,9 +133,9 @@ def check_training(
         for split in splits:
             BagDataset(store, table, split, expected=expected)
         judging = [s for s in splits if s not in trained_splits and s.lower() not in TRAINING_SPLITS]
-        evaluated = {row.patient for split in judging for row in table.split(split)}
+        evaluated = {row.patient: row.key for split in judging for row in table.split(split)}
         weights = [backbone / "models" / DEFAULT_FILE]
-        if not trained_splits:
+        if judges_head:
             own = weights_for_backbone(
                 bundle_root, backbone_path=backbone, weights_sha256=expected["weight_sha256"]
             )

@@ -71,11 +71,11 @@ def list_folder(root: Path, *, most: int = MOST_FILES) -> list[FileSource]:
             if entry.is_dir(follow_symlinks=False):
                 pending.append(Path(entry.path))
                 continue
-            links += entry.is_symlink() and entry.is_dir()
             try:
                 status = entry.stat()
-            except OSError:  # a link that leads nowhere
+            except OSError:  # a link that leads nowhere, or to itself
                 continue
+            links += stat.S_ISDIR(status.st_mode)
             if stat.S_ISREG(status.st_mode):
                 path = Path(entry.path)
                 files.append(

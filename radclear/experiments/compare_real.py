@@ -102,6 +102,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
+    for name in args.sets:
+        if not (Path(args.data) / name / "manifest.csv").is_file():
+            raise ExperimentError(f"{args.data} has no {name}/manifest.csv; name the sets there are: --sets")
     Path(args.output).mkdir(parents=True, exist_ok=True)
     parts = [
         compare(Path(args.data) / name, Path(args.runs), image_size=args.image_size) for name in args.sets

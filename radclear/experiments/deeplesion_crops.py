@@ -64,7 +64,10 @@ def place_alike(
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
     top, left = (STEP * index for index in np.indices(mean.shape))
     parts, _ = ndimage.label(hu > BODY_HU)
-    body = ndimage.binary_fill_holes(parts == np.bincount(parts.ravel())[1:].argmax() + 1)
+    sizes = np.bincount(parts.ravel())[1:]
+    if not len(sizes):
+        return None
+    body = ndimage.binary_fill_holes(parts == sizes.argmax() + 1)
     free = body[top + wide // 2, left + wide // 2]
     for x1, y1, x2, y2 in boxes:
         free &= (x1 >= left + wide) | (x2 <= left) | (y1 >= top + wide) | (y2 <= top)

@@ -31,7 +31,7 @@ class AnnotatedSlices(Dataset):
         findings: names, sorted.
         shown: (slices, findings) bool.
         n_studies: studies read.
-        patients: whose they are; None where a `labels.csv` has no column `patient`.
+        patients: whose they are; None where a `labels.csv` does not tell of all.
     """
 
     def __init__(
@@ -146,9 +146,9 @@ def _boxes(folder: Path, split: str | None) -> tuple[pd.DataFrame, pd.DataFrame]
 
 
 def _patients(tables: Sequence[pd.DataFrame]) -> tuple[str, ...] | None:
-    if not all("patient" in table for table in tables):
+    if not all("patient" in table and table["patient"].notna().all() for table in tables):
         return None
-    return tuple(sorted(set(pd.concat([table["patient"] for table in tables]).dropna())))
+    return tuple(sorted(set(pd.concat([table["patient"] for table in tables]))))
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:

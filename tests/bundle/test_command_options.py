@@ -62,6 +62,8 @@ def test_where_nothing_is_alike_the_keys_are_listed(capsys):
             "--phantom_seed=1",
             "--frozen_stages=3",
         ],
+        ["--config_file", str(TRAIN), "--workflow_type", "train", "--properties_path", "p.json"],
+        ["--config_file", str(TRAIN), "--workflow_name", "ConfigWorkflow"],
         ["--config_file", "mine.yaml", "--mine", "1"],
         ["--args_file", "mine.json", "--mine", "1"],
     ],

@@ -24,6 +24,8 @@ from radclear.bundle.seen_patients import (
     seen_patients,
 )
 from radclear.bundle.weights import read_weights, store_weights
+from radclear.cohort.patients import hashed_patient
+from radclear.ct import study_key
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:parsing config_file"),
@@ -39,13 +41,18 @@ def weight_file(folder, content: bytes = b"weights"):
     return file, hashlib.sha256(content).hexdigest()
 
 
-def test_a_hash_is_pbkdf2_of_the_compared_name_with_the_weights_as_salt(tmp_path):
+def test_a_hash_is_pbkdf2_of_the_hashed_name_with_the_weights_as_salt(tmp_path):
     file, sha256 = weight_file(tmp_path)
     record_patients(file, ["0042", "Bob^Jones"], sha256=sha256)
     text = (tmp_path / "model_patients.json").read_text()
     expected = [
-        hashlib.pbkdf2_hmac("sha256", name, bytes.fromhex(sha256), 1000).hex()[:16]
-        for name in (b"42", b"Bob^Jones")
+        hashlib.pbkdf2_hmac(
+            "sha256",
+            b"patient-" + hashlib.sha256(name).hexdigest()[:16].encode(),
+            bytes.fromhex(sha256),
+            1000,
+        ).hex()[:16]
+        for name in (b"42", b"0042", b"Bob^Jones")
     ]
     assert json.loads(text) == {"trained_on": {sha256: sorted(expected)}, "complete": True}
     assert "Bob" not in text
@@ -54,9 +61,17 @@ def test_a_hash_is_pbkdf2_of_the_compared_name_with_the_weights_as_salt(tmp_path
 def test_seen_are_those_of_the_same_name_however_numbers_are_written(tmp_path):
     file, sha256 = weight_file(tmp_path)
     record_patients(file, ["0042", "B"], sha256=sha256)
-    seen = seen_patients(file, ["42", "42.0", "b", "C"])
-    assert set(seen.patients) <= {"42", "42.0"} and len(seen.patients) == 1  # one patient, two names
-    assert seen.on_record == "all" and seen.as_dict() == {"n_patients": 1, "on_record": "all"}
+    seen = seen_patients(file, ["42", "b", "C", "42.0"])
+    assert seen.patients == ("42", "42.0")
+    assert seen.as_dict() == {"n_patients": 2, "on_record": "all"}
+
+
+def test_the_hash_that_the_app_puts_in_place_of_a_name_is_the_name(tmp_path):
+    file, sha256 = weight_file(tmp_path)
+    raw, hashed = "000123", hashed_patient("000123")
+    for known, asked in ((raw, hashed), (hashed, raw), (hashed, hashed)):
+        record_patients(file, [known], sha256=sha256)
+        assert seen_patients(file, [asked, "000124", hashed_patient("7")]).patients == (asked,)
 
 
 def test_weights_take_over_what_is_on_record_of_those_they_started_from(tmp_path):
@@ -85,20 +100,23 @@ def test_a_damaged_record_and_an_unknown_choice_are_told(tmp_path):
     file, sha256 = weight_file(tmp_path)
     record_patients(file, ["A"], sha256=sha256)
     with pytest.raises(BundleError, match="'ignore'; expected refuse or report"):
-        check_unseen(file, ["A"], choice="ignore")
-    (tmp_path / "model_patients.json").write_text("{")
-    with pytest.raises(BundleError, match="model_patients.json is damaged"):
-        seen_patients(file, ["A"])
+        check_unseen(file, {"A": "study-a"}, choice="ignore")
+    for text in ("{", "[]", "{}", '{"trained_on": {}}', '{"trained_on": [], "complete": true}'):
+        (tmp_path / "model_patients.json").write_text(text)
+        with pytest.raises(BundleError, match="model_patients.json is damaged"):
+            seen_patients(file, ["A"])
 
 
-def test_the_refusal_names_five_patients_and_what_to_do(tmp_path, caplog):
+def test_the_refusal_names_five_studies_and_what_to_do(tmp_path, caplog):
     file, sha256 = weight_file(tmp_path / "encoder" / "models")
     record_patients(file, [f"P{n}" for n in range(9)], sha256=sha256)
-    with pytest.raises(SeenPatientsError, match="^7 patients .* encoder .*P0, P1, P2, P3, P4 and 2 more"):
-        check_unseen(file, [f"P{n}" for n in range(7)])
-    assert not caplog.messages
-    assert len(check_unseen(file, ["P1", "X"], choice="report").patients) == 1
-    assert "P1" in caplog.text
+    with pytest.raises(
+        SeenPatientsError, match="^7 patients .* encoder .*s0, s1, s2, s3, s4 and 2 more"
+    ) as told:
+        check_unseen(file, {f"P{n}": f"s{n}" for n in range(7)})
+    assert not caplog.messages and "P0" not in str(told.value)
+    assert len(check_unseen(file, {"P1": "s1", "X": "s2"}, choice="report").patients) == 1
+    assert "s1" in caplog.text and "P1" not in caplog.text
 
 
 @pytest.fixture
@@ -107,6 +125,11 @@ def encoder(bundles, tmp_path):
     folder = tmp_path / "lecl_gated_cnn"
     shutil.copytree(bundles / "lecl_gated_cnn", folder)
     return folder, write_cohort(tmp_path / "cohort", folder)
+
+
+def key_of(cohort, patient: str) -> str:
+    with (cohort / "labels.csv").open(newline="") as file:
+        return next(study_key(row["study"]) for row in csv.DictReader(file) if row["patient"] == patient)
 
 
 def patients_of(cohort, split: str) -> list[str]:
@@ -162,13 +185,13 @@ def test_a_head_is_not_trained_or_evaluated_on_the_encoders_patients(bundles, en
     victim = patients_of(cohort, "val")[0]
     trained_on(folder, [victim])
     assert train_head(bundles, folder, cohort, tmp_path / "refused") == 2
-    assert victim in capsys.readouterr().err and not (tmp_path / "refused").exists()
+    assert key_of(cohort, victim) in capsys.readouterr().err and not (tmp_path / "refused").exists()
     assert train_head(bundles, folder, cohort, tmp_path / "reported", seen_patients="report") == 0
 
     victim = patients_of(cohort, "test")[0]
     trained_on(folder, [victim])
     assert evaluate_head(tmp_path / "head", cohort, tmp_path / "out") == 2
-    assert victim in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert key_of(cohort, victim) in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert evaluate_head(tmp_path / "head", cohort, tmp_path / "out", seen_patients="report") == 0
     metrics = json.loads((tmp_path / "out" / "lung_disease_metrics.json").read_text())
     assert metrics["seen_patients"]["encoder"] == {"n_patients": 1, "on_record": "all"}

@@ -203,6 +203,7 @@ def test_links_to_folders_are_not_followed_and_pipes_not_opened(tmp_path, caplog
     (tmp_path / "s" / "loop").symlink_to(tmp_path / "s")
     (tmp_path / "s" / "out").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "s" / "dangling.dcm").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "s" / "round").symlink_to(tmp_path / "s" / "round")
     os.mkfifo(tmp_path / "s" / "pipe.dcm")
     assert len(read_study(tmp_path / "s").hu) == 6
     assert names(tmp_path / "s") == ["s"]

@@ -210,6 +210,7 @@ def test_a_lesions_partner_is_the_most_alike_square_without_a_box():
     assert middle > -300
     everywhere = np.array([[0, 0, 200, 200]], float)
     assert place_alike(grey, hu, everywhere, lesion, 32) is None
+    assert place_alike(grey, np.full_like(hu, -1000), boxes, lesion, 32) is None
 
 
 def test_crops_of_key_slices_are_paired_within_a_slice(tmp_path):

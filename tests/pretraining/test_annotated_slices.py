@@ -54,6 +54,10 @@ def test_patients_are_unknown_where_the_table_does_not_tell(cohort, tmp_path):
     (tmp_path / "boxes.csv").write_text((cohort / "boxes.csv").read_text())
     pd.read_csv(cohort / "labels.csv").drop(columns="patient").to_csv(tmp_path / "labels.csv", index=False)
     assert AnnotatedSlices(tmp_path, image_size=64).patients is None
+    some = pd.read_csv(cohort / "labels.csv")
+    some.loc[some["split"] == "train", "patient"] = [None, *some.loc[some["split"] == "train", "patient"][1:]]
+    some.to_csv(tmp_path / "labels.csv", index=False)
+    assert AnnotatedSlices(tmp_path, image_size=64).patients is None
     assert AnnotatedSlices([cohort, tmp_path], image_size=64).patients is None
 
 
