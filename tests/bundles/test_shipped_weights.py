@@ -80,3 +80,15 @@ def test_the_card_gives_the_figures_of_the_metadata(name, shipped):
             interval = known.get("interval_95") if shown is auroc else None
             numbers = [float(number) for number in re.findall(r"\d\.\d\d", shown)]
             assert numbers == pytest.approx([known["value"], *(interval or [])], abs=0.0061)
+
+
+@pytest.mark.parametrize("name", ["lecl_vit", "lecl_vssm"])
+def test_the_card_of_a_pre_trained_encoder_gives_the_probe_of_the_metadata(name, shipped):
+    probe = read_metadata(shipped / name)["radclear"]["weights"]["model.pt"]["metrics"]["probe"]
+    performance = (shipped / name / "docs" / "README.md").read_text().split("## Performance\n")[1]
+    shares = [int(share) / 100 for share in re.findall(r"(\d+) %", performance)[:3]]
+    assert shares == [
+        probe["balanced_accuracy"],
+        probe["balanced_accuracy_after_first_epoch"],
+        probe["chance"],
+    ]
