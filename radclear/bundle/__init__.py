@@ -47,7 +47,8 @@ from radclear.bundle.runs import (
     pins_memory,
 )
 from radclear.bundle.seeding import seed_weights
-from radclear.bundle.training import start_from, store_backbone, store_trained
+from radclear.bundle.started_from import start_from, started_from
+from radclear.bundle.training import store_backbone, store_trained
 from radclear.bundle.training_inputs import check_training, expected_embeddings
 from radclear.bundle.weights import WeightsError, read_weights, store_weights, verify_weights
 
@@ -110,6 +111,7 @@ __all__ = [
     "run_deletion",
     "seed_weights",
     "start_from",
+    "started_from",
     "store_backbone",
     "store_ensemble",
     "store_trained",

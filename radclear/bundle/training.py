@@ -17,7 +17,8 @@ from radclear.bundle.calibration import describe_calibration, fit_calibration
 from radclear.bundle.copying import copy_bundle
 from radclear.bundle.domain import Domain, describe
 from radclear.bundle.head_weights import backbone_entry, weights_file_for
-from radclear.bundle.location import BundleError, find_backbone
+from radclear.bundle.location import find_backbone
+from radclear.bundle.started_from import StartedFrom
 from radclear.bundle.training_record import training_record
 from radclear.bundle.weights import store_weights
 from radclear.cohort import BagDataset, EmbeddingStore
@@ -118,22 +119,6 @@ def _excluded(datasets: Iterable[BagDataset]) -> dict[str, str]:
     return reasons
 
 
-def start_from(network: nn.Module, weights: str | Path | None) -> nn.Module:
-    """The network with weights to go on from, loaded strictly; as it is where `weights` is None.
-
-    Raises:
-        BundleError: no such file, or weights of another network.
-    """
-    if weights is not None:
-        if not Path(weights).is_file():
-            raise BundleError(f"{weights} does not exist; expected the model.pt to start from")
-        try:
-            network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except RuntimeError as error:
-            raise BundleError(f"{weights} does not fit this network: {error}") from error
-    return network
-
-
 def store_backbone(
     backbone: nn.Module,
     *,
@@ -143,7 +128,7 @@ def store_backbone(
     demonstration: bool,
     n_studies: Mapping[str, int],
     settings: Mapping[str, Any],
-    initial_weights: str | Path | None = None,
+    started_from: StartedFrom | None = None,
     patients: Iterable[str] | None = None,
     seconds: float | None = None,
 ) -> str:
@@ -158,16 +143,15 @@ def store_backbone(
         demonstration: whether the weights only show how the software works.
         n_studies: split → number of studies.
         settings: what training depended on, for the record.
-        initial_weights: what training started from, if anything; the sha256 of a file goes on record.
+        started_from: what training started from, if anything; the sha256 of a file goes on record.
         patients: whom the backbone was trained on, see `radclear.bundle.seen_patients`.
         seconds: wall time of the training, for the record.
 
     Returns:
         sha256 of the weights.
     """
-    if initial_weights is not None and "initial_weights" not in settings:
-        started_from = hashlib.sha256(Path(initial_weights).read_bytes()).hexdigest()
-        settings = {**settings, "initial_weights_sha256": started_from}
+    if started_from is not None and started_from.sha256 and "initial_weights" not in settings:
+        settings = {**settings, "initial_weights_sha256": started_from.sha256}
     target = copy_bundle(bundle_root, output_bundle)
     provenance = {
         "demonstration": bool(demonstration),
@@ -181,7 +165,7 @@ def store_backbone(
         backbone.state_dict(),
         provenance=provenance,
         patients=patients,
-        started_from=initial_weights,
+        started_from=started_from,
     )
     print(f"weights in {target / 'models' / 'model.pt'}")
     return sha256

@@ -28,7 +28,8 @@ import torch
 
 from radclear.bundle.domain import Domain
 from radclear.bundle.location import BundleError, read_metadata, write_metadata
-from radclear.bundle.seen_patients import record_of, record_patients
+from radclear.bundle.seen_patients import record_patients
+from radclear.bundle.started_from import StartedFrom
 
 DEFAULT_FILE = "model.pt"
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -47,7 +48,7 @@ def store_weights(
     dtype: str = "float32",
     domain: Domain | None = None,
     patients: Iterable[str] | None = None,
-    started_from: str | Path | None = None,
+    started_from: StartedFrom | None = None,
 ) -> str:
     """Write weights into a bundle and their sha256 and provenance into its metadata.
 
@@ -91,7 +92,7 @@ def store_weights(
     torch.save(tensors, buffer)
     content = buffer.getvalue()
     sha256 = hashlib.sha256(content).hexdigest()
-    known_before = None if started_from is None else record_of(started_from)
+    known_before = None if started_from is None else started_from.patients
     models = root / "models"
     models.mkdir(exist_ok=True)
     temporary = models / f".{file_name}.{os.getpid()}.tmp"

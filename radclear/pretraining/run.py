@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from radclear.bundle import store_backbone
+from radclear.bundle import started_from, store_backbone
 from radclear.pretraining.distributed import barrier, rank
 from radclear.pretraining.errors import ending_plainly
 from radclear.pretraining.run_data import RunData, training_statement
@@ -44,6 +44,7 @@ def pretrain(
     Raises:
         SystemExit: code 2, after one plain sentence, where training cannot start or go on.
     """
+    before = started_from(initial_weights)
     with ending_plainly():
         checkpoints.resume(trainer, resume=resume)
         trainer.run()
@@ -63,7 +64,7 @@ def pretrain(
             demonstration=demonstration,
             n_studies=data.n_studies,
             settings=settings,
-            initial_weights=initial_weights,
+            started_from=before,
             patients=data.train.patients,
             seconds=checkpoints.seconds,
         )

@@ -101,7 +101,9 @@ def whole(bundles, cohort, tmp_path_factory):
 
 
 def started(command: list, log: Path, **environment) -> subprocess.Popen:
-    path = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    """With as many threads as this process has: sums of other parts are other sums."""
+    threads = str(torch.get_num_threads())
+    path = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": ""}
     with log.open("w") as file:
         return subprocess.Popen(
             [sys.executable, "-m", *map(str, command)],

@@ -22,6 +22,7 @@ from radclear.bundle import (
     read_metadata,
     read_weights,
     seed_weights,
+    started_from,
     store_backbone,
     store_weights,
 )
@@ -260,9 +261,12 @@ def test_config_hash_follows_what_changes_answers_only(own):
 
 
 def test_a_backbone_records_the_weights_it_started_from_and_no_path(own, tmp_path):
+    """Those that it was given, whatever became of their file while it trained."""
     network = build("mambaout_nano")
     start = tmp_path / "start.pt"
     torch.save(network.state_dict(), start)
+    before, sha256_before = started_from(start), hashlib.sha256(start.read_bytes()).hexdigest()
+    start.unlink()
     target = own / "lecl_gated_cnn"
     sha256 = store_backbone(
         network,
@@ -272,14 +276,14 @@ def test_a_backbone_records_the_weights_it_started_from_and_no_path(own, tmp_pat
         demonstration=True,
         n_studies={"train": 1},
         settings={"seed": 0},
-        initial_weights=start,
+        started_from=before,
         seconds=12.345,
     )
     entry = read_metadata(target)["radclear"]["weights"]["model.pt"]
     assert entry["sha256"] == sha256 and entry["seconds"] == 12.3
     assert entry["settings"] == {
         "seed": 0,
-        "initial_weights_sha256": hashlib.sha256(start.read_bytes()).hexdigest(),
+        "initial_weights_sha256": sha256_before,
     }
 
 

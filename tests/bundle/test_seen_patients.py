@@ -13,7 +13,7 @@ import torch
 from bag_cohorts import write_cohort
 from bundle_fixtures import HEADS, run_config
 
-from radclear.bundle import BundleError, pack_bundle, read_metadata, store_backbone
+from radclear.bundle import BundleError, pack_bundle, read_metadata, started_from, store_backbone
 from radclear.bundle.crossval import run_crossval
 from radclear.bundle.crossval_settings import TrainingChoices
 from radclear.bundle.seen_patients import (
@@ -237,6 +237,8 @@ def test_a_backbone_goes_on_from_itself_and_keeps_both_records(bundles, tmp_path
     from radclear.backbones import load_backbone
 
     network = load_backbone(torch.load(weights, weights_only=True))
+    before = started_from(weights)
+    record_patients(weights, None, sha256=before.sha256)  # somebody takes the record away meanwhile
     for parameter in network.parameters():
         parameter.data += 0.01
         break
@@ -248,7 +250,7 @@ def test_a_backbone_goes_on_from_itself_and_keeps_both_records(bundles, tmp_path
         demonstration=True,
         n_studies={"train": 1},
         settings={},
-        initial_weights=weights,
+        started_from=before,
         patients=["B"],
     )
     assert seen_patients(weights, ["A", "B", "C"]).patients == ("A", "B")
