@@ -13,6 +13,7 @@ import numpy as np
 from radclear.cohort.label_rows import LabelTableError
 from radclear.cohort.labels import LabelTable
 from radclear.cohort.stratify import stratified_folds
+from radclear.ct import study_key
 from radclear.results import write_atomically
 
 FORMAT = "radclear folds 1"
@@ -151,13 +152,13 @@ class FoldPlan:
             source: how to call the folds in the message.
 
         Raises:
-            FoldError: says which studies differ.
+            FoldError: says which studies differ, by their keys.
         """
         studies = {s.study: s.group or s.patient for s in table.studies}
         missing, gone = sorted(set(studies) - set(self.folds)), sorted(set(self.folds) - set(studies))
         moved = sorted(s for s in set(studies) & set(self.folds) if studies[s] != self.groups[s])
         problems = [
-            f"{len(names)} studies {what} (the first is {names[0]!r})"
+            f"{len(names)} studies {what} (the first is {study_key(names[0])})"
             for names, what in (
                 (missing, "of the table have no fold"),
                 (gone, "with a fold are not usable in the table"),
@@ -213,6 +214,6 @@ class FoldPlan:
             other, before = seen.setdefault(self.groups[study], (study, fold))
             if before != fold:
                 raise FoldError(
-                    f"{path}: {self.groups[study]!r} is in fold {before} ({other}) and in fold {fold} "
-                    f"({study}); all studies of a patient or group belong in one fold"
+                    f"{path}: a patient or group is in fold {before} ({study_key(other)}) and in fold {fold} "
+                    f"({study_key(study)}); all its studies belong in one fold"
                 )
