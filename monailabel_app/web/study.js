@@ -64,8 +64,9 @@ export async function showStudy(session, id, task) {
     if (!study.tasks.some((entry) => entry.task === task)) task = study.tasks[0].task;
     const panels = session.tasks.map((question) => answerPanel(question,
       study.tasks.find((entry) => entry.task === question.task), study.verdicts, () => choose(question.task)));
-    parts = { panels, chosen: h("div", {}) };
-    content.replaceChildren(banners(study, session), h("section", { class: "answers", "aria-label": "Answers" }, panels),
+    parts = { panels, chosen: h("div", {}), missing: h("div", { class: "banner note", role: "note" }) };
+    drawMissing();
+    content.replaceChildren(banners(study, parts.missing), h("section", { class: "answers", "aria-label": "Answers" }, panels),
       parts.chosen, provenance(study));
     drawChosen();
   }
@@ -91,10 +92,21 @@ export async function showStudy(session, id, task) {
     say(`${study.tasks.find((entry) => entry.task === name).title}: images and verdict are shown.`);
   }
 
+  function drawMissing() {
+    const titles = session.tasks.filter((known) => study.missing.includes(known.task)).map((known) => known.title);
+    const next = beingAsked() ? "It was asked for and comes by itself." : "Ask for answers to get it.";
+    parts.missing.hidden = !titles.length;
+    parts.missing.replaceChildren(h("strong", {}, "Not all questions are answered"),
+      h("p", {}, `${titles.join(", ")}: there is no answer about these images yet. ${next}`));
+  }
+
+  function beingAsked() {
+    return isOpen(study) || stateOf(study).state === "to be asked";
+  }
+
   function drawState() {
-    const now = stateOf(study);
-    state.replaceChildren(stateMark(now));
-    const open = isOpen(study) || now.state === "to be asked";
+    const open = beingAsked();
+    state.replaceChildren(stateMark(stateOf(study)));
     asking.hidden = open;
     asking.textContent = study.tasks.length && !study.missing.length ? "Ask again" : "Ask for answers";
     asking.className = study.tasks.length ? "small" : "main";
@@ -102,7 +114,7 @@ export async function showStudy(session, id, task) {
       content.replaceChildren(h("p", { class: "card" }, "There are no answers to this study yet. ", open
         ? "It was asked about; they come by themselves."
         : "Ask for them: all three questions are answered in one go."));
-    }
+    } else if (parts.missing) drawMissing();
   }
 
   async function refreshStates() {
@@ -180,14 +192,10 @@ export function studyKeys(session, act = {}) {
   ];
 }
 
-function banners(study, session) {
+function banners(study, missing) {
   const list = study.banners.map((banner) => h("div", { class: `banner ${banner.kind}`, role: "note" },
     h("strong", {}, banner.title), banner.messages.map((message) => h("p", {}, message))));
-  if (study.missing.length) {
-    const titles = session.tasks.filter((known) => study.missing.includes(known.task)).map((known) => known.title);
-    list.push(h("div", { class: "banner note", role: "note" }, h("strong", {}, "Not all questions are answered"),
-      h("p", {}, `${titles.join(", ")}: there is no answer about these images yet. Ask for answers to get it.`)));
-  }
+  list.push(missing);
   if (study.tasks.some((entry) => entry.outdated)) {
     list.push(h("div", { class: "banner note", role: "note" }, h("strong", {}, "Given by older weights"),
       h("p", {}, "The server has other weights now than those that gave an answer below. Ask again for the answer of the "
