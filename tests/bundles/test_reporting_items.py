@@ -8,6 +8,7 @@ import re
 import pytest
 from bundle_fixtures import BACKBONES, HEADS, ROOT
 
+from radclear.bundle import read_metadata
 from radclear.bundle.copying import copy_bundle
 from radclear.cli import build_parser
 
@@ -112,10 +113,15 @@ def test_what_is_said_of_patients_agrees_with_the_metadata(name):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_the_command_for_intervals_is_one_that_there_is(name):
-    command = re.search(r"^python -m radclear (evaluate .*)$", card_of(name), re.MULTILINE)[1].split()
+    card = card_of(name).replace("\\\n", "")
+    command = re.search(r"^python -m radclear (evaluate .*)$", card, re.MULTILINE)[1].split()
     args = build_parser("evaluate").parse_args(command)
     task = name.removesuffix("_classification")
     assert (args.task, args.predictions) == (task, f"EVALUATION/{task}_predictions.csv")
+    has_thresholds = bool(
+        read_metadata(ROOT / "bundles" / name)["radclear"]["weights"]["model.pt"].get("operating_points")
+    )
+    assert args.operating_points == (f"EVALUATION/{task}_metrics.json" if has_thresholds else None)
 
 
 @pytest.mark.parametrize("name", ALL)
