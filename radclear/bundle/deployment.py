@@ -21,6 +21,7 @@ from radclear.bundle.head_weights import backbone_entry
 from radclear.bundle.loading import load_head
 from radclear.bundle.location import BundleError
 from radclear.bundle.training import describe_stored
+from radclear.bundle.training_record import training_record
 from radclear.bundle.weights import store_weights, weight_entries
 from radclear.ct import study_key
 
@@ -117,6 +118,7 @@ def _build(run: CrossValidation, place: Path, *, demonstration: bool | None) -> 
     copy_bundle(run.bundle_root, place, backbone=run.backbone, changes=changes)
     results = [run.results[fold] for fold in range(run.plan.n_folds)]
     n_studies = len(run.table.studies)
+    times = [result.seconds for result in results]
     provenance = {
         "demonstration": bool(config["demonstration"] if demonstration is None else demonstration),
         "training": f"Mean of the logits of {run.plan.n_folds} networks, one per fold of a cross-validation "
@@ -128,6 +130,7 @@ def _build(run: CrossValidation, place: Path, *, demonstration: bool | None) -> 
         "settings": {key: run.settings[key] for key in ("seed", "learning_rate", "bags_per_batch")}
         | {key: run.settings[key] for key in ("max_epochs", "max_instances", "patience", "balance")},
         "crossval": {"settings_sha256": run.settings_sha256, "n_folds": run.plan.n_folds},
+        **training_record(None if None in times else sum(times)),
     }
     domain = Domain.fit([describe_stored(run.store, study.key) for study in run.table.studies])
     members = join_members(r.state_dict for r in results)

@@ -41,6 +41,7 @@ class FoldResult:
         n_slices: N.
         history: see `radclear.bundle.BestWeights`.
         best: number of the validation whose weights were kept.
+        seconds: wall time of the training; None of a fold whose record does not tell.
     """
 
     fold: int
@@ -53,6 +54,7 @@ class FoldResult:
     n_slices: tuple[int, ...]
     history: list[dict[str, float]]
     best: int
+    seconds: float | None = None
 
 
 def train_fold(bundle_root: str | Path, overrides: Mapping[str, Any], fold: int) -> FoldResult:
@@ -71,7 +73,8 @@ def train_fold(bundle_root: str | Path, overrides: Mapping[str, Any], fold: int)
         with torch.random.fork_rng():
             set_determinism(seed=int(parser["seed"]) + fold)
             try:
-                parser.get_parsed_content("train#trainer").run()
+                trainer = parser.get_parsed_content("train#trainer")
+                trainer.run()
             finally:
                 set_determinism(None)
         best, network = parser.get_parsed_content("best"), parser.get_parsed_content("network_def")
@@ -96,6 +99,7 @@ def train_fold(bundle_root: str | Path, overrides: Mapping[str, Any], fold: int)
         n_slices=n_slices,
         history=best.history,
         best=best.best,
+        seconds=trainer.state.times["COMPLETED"],
     )
 
 
@@ -135,6 +139,7 @@ def save_fold(folder: Path, result: FoldResult, *, settings_sha256: str) -> None
         "weights_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
         "fold": result.fold,
         "best": result.best,
+        "seconds": result.seconds,
         "history": result.history,
         "studies": result.studies,
         "patients": result.patients,
@@ -173,6 +178,7 @@ def load_fold(folder: Path, *, settings_sha256: str) -> FoldResult | None:
             n_slices=tuple(record["n_slices"]),
             history=record["history"],
             best=int(record["best"]),
+            seconds=record.get("seconds"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CrossvalError(

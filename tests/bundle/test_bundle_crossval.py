@@ -151,8 +151,11 @@ def test_finished_folds_are_kept_and_others_trained(done, bundles, cohort, tmp_p
     (tmp_path / "run" / "fold_1" / "fold.json").unlink()
     resumed = crossval(bundles, cohort, tmp_path / "run")
     assert resumed.skipped == [0, 2] and resumed.trained == [1]
+    record = tmp_path / "run" / "fold_1" / "fold.json"
+    known = json.loads(before[record])
+    assert json.loads(record.read_text()) | {"seconds": known["seconds"]} == known
     for path in before:
-        if path.name != "manifest.json":
+        if path.name != "manifest.json" and path != record:
             assert path.read_bytes() == before[path], path.name
     assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file() and path not in before]
 
@@ -207,6 +210,8 @@ def test_ensemble_is_the_mean_of_its_folds_and_calibrated_out_of_fold(done, coho
         torch.testing.assert_close(found, torch.stack(logits).mean(dim=0), atol=1e-5, rtol=1e-5)
     entry = read_metadata(done.folder.parent / "head")["radclear"]["weights"]["model.pt"]
     assert entry["crossval"]["n_folds"] == 3 and entry["demonstration"] is True
+    folds = [json.loads((done.fold_folder(fold) / "fold.json").read_text())["seconds"] for fold in range(3)]
+    assert min(folds) > 0 and entry["seconds"] == pytest.approx(sum(folds), abs=0.06)
     assert done.report["largest_difference"] < 1e-4 and done.report["weights_sha256"] == entry["sha256"]
 
 
