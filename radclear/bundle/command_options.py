@@ -23,8 +23,8 @@ _MONAI_RUNS = ("monai", "bundle", "__main__.py")
 def check_options(argv: Sequence[str] | None = None) -> None:
     """End the process with exit code 2 and one plain sentence where an option is no key of the configs.
 
-    Only what was typed after `python -m monai.bundle run` is looked at; a config that runs in another way, is
-    not JSON, or is named in a file of arguments, is left alone.
+    Only what was typed after `python -m monai.bundle run`, and what its `--args_file` holds, is looked at; a
+    config that runs in another way or is not JSON is left alone.
 
     Args:
         argv: of the process; its own when omitted.
@@ -40,6 +40,7 @@ def _check(argv: Sequence[str]) -> None:
     if Path(argv[0]).parts[-3:] != _MONAI_RUNS or argv[1:2] != ["run"]:
         return
     options = list(_typed(argv[2:]))
+    options += [known for name, value in options if name == "args_file" for known in _written(Path(value))]
     files = [file for name, value in options if name == "config_file" for file in config_paths(value)]
     if not files or any(file.suffix != ".json" or not file.is_file() for file in files):
         return
@@ -56,6 +57,13 @@ def _typed(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
             return
         if flag := _FLAG.match(argument):
             yield flag["name"].replace("-", "_"), following if flag["value"] is None else flag["value"]
+
+
+def _written(file: Path) -> list[tuple[str, str]]:
+    """The same of a file of arguments, which has them for what is not typed."""
+    if file.suffix != ".json" or not file.is_file():
+        return []
+    return [(name, str(value)) for name, value in json.loads(file.read_text(encoding="utf-8")).items()]
 
 
 def _known(typed: str, keys: Collection[str]) -> bool:

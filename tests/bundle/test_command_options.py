@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def test_an_unknown_option_ends_the_run(arguments, capsys):
     }
     (typed,) = (name for name in suggested if f"--{name}" in line)
     assert "is no key of train.json" in line and line.endswith(f"did you mean --{suggested[typed]}?")
+
+
+@pytest.mark.parametrize("typed", [[], ["--max_epochs", "3"]])
+def test_the_options_of_a_file_of_arguments_are_looked_at_too(typed, tmp_path, capsys):
+    file = tmp_path / "args.json"
+    file.write_text(json.dumps({"config_file": [str(TRAIN)], "workflow_type": "train", "boxs": "b.csv"}))
+    with pytest.raises(SystemExit) as end:
+        check_options(monai_argv(*typed, f"--args_file={file}"))
+    assert end.value.code == 2 and "--boxs is no key of train.json" in capsys.readouterr().err
+    file.write_text(json.dumps({"config_file": str(TRAIN), "boxes": "b.csv", "table#column": "stage"}))
+    check_options(monai_argv(*typed, "--args_file", str(file)))
 
 
 def test_where_nothing_is_alike_the_keys_are_listed(capsys):
