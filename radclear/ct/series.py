@@ -102,7 +102,9 @@ def _require_known(series: str, headers: Sequence[SliceHeader], broken: Sequence
     if series not in known:
         shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
         raise CTInputError(
-            "series_not_found", f"the series asked for is not here; {len(known)} CT series are: {shown}"
+            "series_not_found",
+            "the series asked for is not here; leave it out and one is chosen, or name one of "
+            f"{len(known)}: {shown}",
         )
 
 
