@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 from radclear.errors import RadclearError
@@ -35,4 +37,16 @@ def plainly(make: Callable[..., Any], **arguments: Any) -> Any:
         SystemExit: code 2, after the sentence.
     """
     with ending_plainly():
+        _check_names(make, arguments)
         return make(**arguments)
+
+
+def _check_names(make: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    taken = inspect.signature(make).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        return
+    for name in arguments:
+        if name not in taken:
+            alike = get_close_matches(name, taken, n=1)
+            hint = f"did you mean {alike[0]}?" if alike else f"expected some of {', '.join(taken)}"
+            raise PretrainingError(f"{getattr(make, '__qualname__', make)} has no setting {name}; {hint}")

@@ -47,7 +47,8 @@ def check_inference(views: SliceViews, config: str | Path) -> None:
         if mine != theirs:
             raise PretrainingError(
                 f"{key} is {mine} in training and {theirs} in {path}, and weights are for slices as "
-                f"they were trained on; train with the latter, or first change {key} in {path}"
+                f"they were trained on; train with the latter, or first change {key} in {path.name} and "
+                "train.json of a copy of the bundle"
             )
 
 

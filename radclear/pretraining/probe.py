@@ -116,7 +116,7 @@ class KNNProbe:
         self._bank, self._asked = [], []
         if len(self.classes) > 1:
             self._bank, self._asked = (self._chosen(data, max_slices) for data in (train, validation))
-        elif rank() == 0:
+        elif every_epochs > 0 and rank() == 0:
             logger.info("no probe: training and validation slices share no two answers (%s)", labels)
 
     def _label(self, row: SliceRow) -> str:

@@ -14,6 +14,7 @@ from torch import nn
 from radclear.ct import Window
 from radclear.pretraining.decoded_series import DecodedSeries
 from radclear.pretraining.distributed import rank, refuse_unjoined
+from radclear.pretraining.images import check_depth
 from radclear.pretraining.inference_settings import check_inference
 from radclear.pretraining.slice_pairs import SlicePairs
 from radclear.pretraining.slice_rows import check_patients, describe, in_split
@@ -82,6 +83,9 @@ class RunData:
             options=data_options,
             splits=[split for split in (train_split, validation_split) if split is not None],
         )
+        for row in rows:
+            if not row.has_hu:
+                check_depth(row.path)
         check_patients(rows, train_split=train_split, evaluation_tables=evaluation_tables)
         train = in_split(rows, train_split)
         validation = [row for row in rows if row.split == validation_split]
@@ -98,10 +102,11 @@ class RunData:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over what is trained on: a run goes on with the same slices only."""
+        """sha256 over what is trained on: a run goes on with the same slices, boxes, patients and classes."""
         digest = hashlib.sha256()
         for row in self.train.rows:
-            digest.update(repr((row.study, row.path.name, row.slice_index, row.boxes)).encode())
+            where = (row.study, row.path.name, row.slice_index, row.hu_offset)
+            digest.update(repr((*where, row.boxes, row.patient, row.lesion_class)).encode())
         return digest.hexdigest()[:16]
 
     @property

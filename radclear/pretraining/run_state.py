@@ -112,6 +112,8 @@ class Checkpoints:
             PretrainingError: there is a checkpoint and `resume` is false, or it is of other settings.
         """
         if not self.path.is_file():
+            if resume and rank() == 0:
+                logger.info("nothing to go on with, so this run starts: there is no %s", self.path)
             return 0
         if not resume:
             raise PretrainingError(

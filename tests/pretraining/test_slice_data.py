@@ -347,6 +347,22 @@ def test_images_without_hu_must_say_so(tmp_path):
     pairs = SlicePairs(read_slices(tmp_path / "t.csv", series=decoded), series=decoded, views=SliceViews())
     with pytest.raises(PretrainingDataError, match="hu_offset"):
         pairs[0]
+    with pytest.raises(PretrainingDataError, match="b.png has 16-bit values; say how .* hu_offset"):
+        run_data(tmp_path / "t.csv", tmp_path, validation_split=None)  # before the first step
+
+
+@pytest.mark.parametrize(
+    "changed",
+    ["1,2,9,9,cyst,q1,-1024", "1,2,8,9,mass,q1,-1024", "1,2,9,9,mass,q2,-1024", "1,2,9,9,mass,q1,-1000"],
+)
+def test_other_slices_boxes_patients_or_classes_have_another_fingerprint(tmp_path, changed):
+    (tmp_path / "b.png").write_bytes(imagecodecs.png_encode(np.zeros((9, 9), np.uint16)))
+    found = []
+    for number, cells in enumerate(("1,2,9,9,mass,q1,-1024", "1,2,9,9,mass,q1,-1024", changed)):
+        table = tmp_path / f"{number}.csv"
+        table.write_text(f"image,split,x1,y1,x2,y2,lesion_class,patient,hu_offset\nb.png,train,{cells}\n")
+        found.append(run_data(table, tmp_path, validation_split=None).fingerprint)
+    assert found[0] == found[1] != found[2]
 
 
 def test_an_unknown_folder_is_named(tmp_path):
@@ -367,7 +383,7 @@ def test_training_on_an_evaluation_patient_is_an_error_that_names_them(cohort, s
     trained = sorted({r.patient for r in rows if r.split == "train"})
     table = tmp_path / "evaluation.csv"
     table.write_text("study,patient,probability\n" + f"s,{trained[0]},0.5\nt,somebody,0.1\n")
-    with pytest.raises(PretrainingDataError, match=f"1 patients .* {trained[0]}"):
+    with pytest.raises(PretrainingDataError, match=f"1 of the patients .* {trained[0]}"):
         check_patients(rows, train_split="train", evaluation_tables=[table])
     table.write_text("study,patient,split\n" + f"s,{trained[0]},train\nt,somebody,test\n")
     check_patients(rows, train_split="train", evaluation_tables=[table])  # trained on there, too

@@ -10,7 +10,7 @@ import torch
 
 from radclear.backbones import build
 from radclear.errors import MissingDependencyError
-from radclear.pretraining import plainly, start_backbone, weights_identity
+from radclear.pretraining import Photometric, plainly, start_backbone, weights_identity
 from radclear.pretraining.errors import PretrainingError
 
 
@@ -63,6 +63,14 @@ def test_configs_end_plainly(capsys):
     assert end.value.code == 2 and capsys.readouterr().err.startswith("error: initial_weights none.pt")
     with pytest.raises(ZeroDivisionError):
         plainly(lambda: 1 / 0)
+
+
+def test_a_mistyped_setting_of_a_component_ends_plainly(capsys):
+    for typed, said in (("blur_probabilty", "did you mean blur_probability?"), ("xyz", "expected some of")):
+        with pytest.raises(SystemExit) as end:
+            plainly(Photometric, **{typed: 0.5})
+        assert end.value.code == 2
+        assert f"Photometric has no setting {typed}; {said}" in capsys.readouterr().err
 
 
 def test_records_name_starting_weights_without_their_folder(tmp_path):
