@@ -111,7 +111,7 @@ def check_patients(
         if shared:
             more = f" and {len(shared) - MAX_NAMED} more" if len(shared) > MAX_NAMED else ""
             raise PretrainingDataError(
-                f"{len(shared)} of the patients of split {train_split!r} stand in {table}, which is evaluated: "
+                f"{len(shared)} of the patients of split {train_split!r} are to be evaluated, by {table}: "
                 f"{', '.join(shared[:MAX_NAMED])}{more}. An encoder that has seen them would make every "
                 "result look too good; take them out of the training data, or name another evaluation table"
             )
