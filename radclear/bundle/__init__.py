@@ -47,7 +47,7 @@ from radclear.bundle.runs import (
     pins_memory,
 )
 from radclear.bundle.seeding import seed_weights
-from radclear.bundle.started_from import start_from, started_from
+from radclear.bundle.starting_point import start_from, started_from
 from radclear.bundle.training import store_backbone, store_trained
 from radclear.bundle.training_inputs import check_training, expected_embeddings
 from radclear.bundle.weights import WeightsError, read_weights, store_weights, verify_weights

@@ -18,7 +18,7 @@ from radclear.bundle.copying import copy_bundle
 from radclear.bundle.domain import Domain, describe
 from radclear.bundle.head_weights import backbone_entry, weights_file_for
 from radclear.bundle.location import find_backbone
-from radclear.bundle.started_from import StartedFrom
+from radclear.bundle.starting_point import StartedFrom
 from radclear.bundle.training_record import training_record
 from radclear.bundle.weights import store_weights
 from radclear.cohort import BagDataset, EmbeddingStore

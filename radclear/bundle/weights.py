@@ -29,7 +29,7 @@ import torch
 from radclear.bundle.domain import Domain
 from radclear.bundle.location import BundleError, read_metadata, write_metadata
 from radclear.bundle.seen_patients import record_patients
-from radclear.bundle.started_from import StartedFrom
+from radclear.bundle.starting_point import StartedFrom
 
 DEFAULT_FILE = "model.pt"
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

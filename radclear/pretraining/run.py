@@ -44,8 +44,8 @@ def pretrain(
     Raises:
         SystemExit: code 2, after one plain sentence, where training cannot start or go on.
     """
-    before = started_from(initial_weights)
     with ending_plainly():
+        before = started_from(initial_weights)
         checkpoints.resume(trainer, resume=resume)
         trainer.run()
     if rank() == 0:
