@@ -126,6 +126,15 @@ def test_a_resumed_run_equals_the_uninterrupted_one(whole, tmp_path, stop_after)
         torch.testing.assert_close(resumed.network.state_dict()[name], value, msg=name)
 
 
+def test_a_run_that_has_nothing_to_go_on_with_says_so(tmp_path, caplog):
+    """Else a mistyped folder would train anew for hours, unnoticed."""
+    caplog.set_level("INFO", "radclear.training")
+    run(tmp_path / "new", max_epochs=1)
+    assert "nothing to go on with" not in caplog.text
+    run(tmp_path / "mistyped", resume=True, max_epochs=1)
+    assert f"there is no {tmp_path / 'mistyped' / 'checkpoint.pt'}" in caplog.text
+
+
 def test_a_finished_run_stays_finished(whole):
     folder, trainer = whole
     before = losses(folder)
@@ -399,11 +408,17 @@ def test_the_probe_sees_all_windows(shown, batch_size, tmp_path):
     assert probe.result(AsItIs()).balanced_accuracy == 0.5
 
 
-def test_the_probe_asks_for_labels_where_no_slice_has_a_box(tmp_path):
+def test_the_probe_asks_for_labels_where_no_slice_has_a_box(tmp_path, caplog):
+    caplog.set_level("INFO", "radclear.training")
     data = [Rows(rows_of(s, 0, 0, 5, "a") + rows_of(s, 0, 0, 5, "b")) for s in ("train", "val")]
     probe = KNNProbe(tmp_path, train=data[0], validation=data[1])
     assert probe.asks == "class" and probe.classes == ["a", "b"]
+    assert not caplog.messages
     assert not KNNProbe(tmp_path, train=data[0], validation=data[1], labels="lesion")._asked
+    assert "no probe" in caplog.text
+    caplog.clear()
+    KNNProbe(tmp_path, train=data[0], validation=data[1], every_epochs=0)
+    assert not caplog.messages  # not asked for, so nothing is missing
     boxed = [Rows(d.rows + rows_of("x", 3, 0, 0, "a")) for d in data]
     assert KNNProbe(tmp_path, train=boxed[0], validation=boxed[1]).asks == "lesion"
     assert KNNProbe(tmp_path, train=boxed[0], validation=boxed[1], labels="class").asks == "class"
