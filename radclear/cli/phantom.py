@@ -43,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="some forty lesions in every patient, to train encoders on (default: as the disease model says)",
     )
+    parser.add_argument(
+        "--twins",
+        action="store_true",
+        help="studies in pairs that differ in their lesions alone, some twenty in each, to train encoders on",
+    )
     parser.add_argument("--workers", metavar="N", type=positive_int, default=1, help="processes (default: 1)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -67,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
                 splits=tuple(args.splits),
                 format=args.format,
                 crowded=args.crowded,
+                twins=args.twins,
                 workers=args.workers,
                 progress=update,
             )

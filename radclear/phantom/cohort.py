@@ -13,9 +13,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
-from radclear.phantom.crowded import draw_crowded_patient
+from radclear.phantom.crowded import draw_crowded_patient, draw_twins
 from radclear.phantom.dicom import write_dicom
-from radclear.phantom.disease import stream
+from radclear.phantom.disease import Patient, stream
 from radclear.phantom.labels import DISEASE_CLASSES, LOCATION_CLASSES
 from radclear.phantom.nifti import write_nifti
 from radclear.phantom.torso import check_extent, make_phantom
@@ -49,6 +49,7 @@ def write_cohort(
     splits: tuple[float, float, float] = (0.6, 0.2, 0.2),
     format: str = "dicom",
     crowded: bool = False,
+    twins: bool = False,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -67,6 +68,8 @@ def write_cohort(
         splits: fractions of train, val and test, summing to 1. Exact up to rounding, drawn at random.
         format: "dicom" (a folder per study) or "nifti" (one .nii.gz per study, in a folder of its name).
         crowded: patients of `radclear.phantom.crowded` with some forty lesions, to train encoders on.
+        twins: studies 0 and 1, 2 and 3, … are twins of `radclear.phantom.crowded`: one patient, in one split,
+            who differ in their lesions alone.
         workers: processes that draw and write.
         progress: called with (studies done, all studies).
 
@@ -77,11 +80,16 @@ def write_cohort(
         ValueError: an option is out of range, or the folder holds a cohort made with other options.
     """
     _check(n_studies, seed, n_slices, size, splits, format, workers)
+    if twins and (crowded or n_studies % 2):
+        raise ValueError(
+            f"twins with n_studies {n_studies} and crowded {crowded}; expected an even number of studies, "
+            "and not crowded, since twins are"
+        )
     folder = Path(folder)
     (folder / "studies").mkdir(parents=True, exist_ok=True)
     (folder / "records").mkdir(exist_ok=True)
     names = [f"phantom-{n:04d}" for n in range(n_studies)]
-    settings = [_study_settings(seed, n, n_slices, size, format, crowded) for n in range(n_studies)]
+    settings = [_study_settings(seed, n, n_slices, size, format, crowded, twins) for n in range(n_studies)]
     records, missing = {}, []
     for name, wanted in zip(names, settings, strict=True):
         record = _existing_record(folder, name, wanted)
@@ -98,7 +106,9 @@ def write_cohort(
         done += 1
         if progress is not None:
             progress(done, n_studies)
-    _write_tables(folder, names, records, _assign_splits(seed, n_studies, splits))
+    share = 2 if twins else 1  # studies of one patient
+    patient_splits = _assign_splits(seed, n_studies // share, splits)
+    _write_tables(folder, names, records, [name for name in patient_splits for _ in range(share)])
     return folder
 
 
@@ -131,8 +141,11 @@ def _check(n_studies, seed, n_slices, size, splits, format, workers) -> None:
         raise ValueError(f"workers is {workers}; expected at least 1")
 
 
-def _study_settings(seed: int, number: int, n_slices, size, format: str, crowded: bool) -> dict:
+def _study_settings(
+    seed: int, number: int, n_slices, size, format: str, crowded: bool, twins: bool
+) -> dict:
     """What decides the files of one study."""
+    number, twin = divmod(number, 2) if twins else (number, None)
     rng = stream(study_seed(seed, number), "cohort")
     slices_draw, size_draw, order_draw = rng.random(3)
     if not isinstance(n_slices, int):
@@ -147,6 +160,7 @@ def _study_settings(seed: int, number: int, n_slices, size, format: str, crowded
         "format": format,
         "instance_order": "head_first" if order_draw < 0.6 else "feet_first",
         **({"crowded": True} if crowded else {}),
+        **({"twin": twin} if twins else {}),
     }
 
 
@@ -215,7 +229,7 @@ def _write_study(folder: str, name: str, settings: dict) -> tuple[str, dict]:
         settings["seed"],
         n_slices=settings["n_slices"],
         size=settings["size"],
-        patient=draw_crowded_patient(settings["seed"]) if settings.get("crowded") else None,
+        patient=_patient(settings),
     )
     # Hidden, and outside studies/, so that no reader of the cohort meets half a study.
     temporary = root / f".{name}.{os.getpid()}.tmp"
@@ -236,6 +250,13 @@ def _write_study(folder: str, name: str, settings: dict) -> tuple[str, dict]:
         shutil.rmtree(final)
     os.replace(temporary, final)
     return name, record
+
+
+def _patient(settings: dict) -> Patient | None:
+    """Who is drawn; None for the patient of the disease model."""
+    if "twin" in settings:
+        return draw_twins(settings["seed"])[settings["twin"]]
+    return draw_crowded_patient(settings["seed"]) if settings.get("crowded") else None
 
 
 def _assign_splits(seed: int, n_studies: int, splits: tuple[float, float, float]) -> list[str]:

@@ -3,10 +3,15 @@
 A patient of :mod:`radclear.phantom.disease` has a handful of lesions, and one slice in ten shows one. For the
 supervised warm-up of an encoder that is a waste of phantoms. A crowded patient has some forty, of every site
 and size, so that four slices in five show one. Heads are never trained on them: the rules make them stage IV.
+
+What is easily learnt from them is where lesions tend to be, not what they look like. Twins prevent it: two
+patients with one body, scanned alike down to the noise, who share a crowded patient's lesions between them.
+Where one has a lesion the other shows the same place without it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -44,6 +49,39 @@ def draw_crowded_patient(seed: int) -> Patient:
         for _ in range(rng.integers(NODES_OF_A_STATION[0], NODES_OF_A_STATION[1] + 1)):
             diameter_mm = round(float(rng.uniform(*NODE_DIAMETER_MM)), 1)
             lesions.append(PlannedLesion(station, "node", diameter_mm))
+    return _with_lesions(patient, lesions)
+
+
+def draw_twins(seed: int) -> tuple[Patient, Patient]:
+    """The crowded patient of this seed as two: one body, every other lesion of each site for either.
+
+    Phantoms of one seed and size drawn of them differ in their lesions alone. Granulomas belong to the body:
+    both have them.
+
+    Args:
+        seed: a whole number from 0.
+
+    Raises:
+        ValueError: the seed is negative or not a whole number.
+    """
+    patient = draw_crowded_patient(seed)
+    primary = next(lesion for lesion in patient.lesions if lesion.kind == "primary")
+    first_has = bool(stream(patient.seed, "twins").random() < 0.5)
+    shares: dict[bool, list[PlannedLesion]] = {True: [], False: []}
+    for lesion in sorted(patient.lesions, key=lambda one: (one.kind == "node", one.site, one.diameter_mm)):
+        if lesion.kind in ("primary", "satellite"):  # either twin has one primary
+            others = any(one.site == primary.site for one in shares[first_has])
+            lesion = replace(lesion, kind="satellite" if others else "primary")
+        shares[first_has].append(lesion)
+        first_has = not first_has
+    body = draw_patient(seed)
+    if not body.granuloma_diameters_mm:  # its nodule, if any, was a tumor that neither twin has
+        body = replace(body, diseases=tuple(name for name in body.diseases if name != "nodule"))
+    return _with_lesions(body, shares[True]), _with_lesions(body, shares[False])
+
+
+def _with_lesions(patient: Patient, lesions: Sequence[PlannedLesion]) -> Patient:
+    """The patient with other lesions, which may be nodules."""
     nodules = any(lesion.site == "lung" and lesion.diameter_mm <= NODULE_MAX_MM for lesion in lesions)
     diseases = {*patient.diseases, *(["nodule"] if nodules else [])}
     return replace(
