@@ -25,13 +25,15 @@ class AnnotatedSlices(Dataset):
     (study, slice counted from 0 at the foot end, x1, y1, x2, y2 in pixels, site, kind). A finding is the site
     of a tumor lesion, whatever its kind, or the kind of a sign of lung disease.
 
-    Items are those of `radclear.pretraining.annotated_views.AnnotatedViews.draw`.
+    Items are those of `radclear.pretraining.annotated_views.AnnotatedViews.draw`; with `twins`, lists of two:
+    the view, and the same place of the patient's other study. MONAI's DataLoader makes one batch of the lists.
 
     Attributes:
         findings: names, sorted.
         shown: (slices, findings) bool.
         n_studies: studies read.
         patients: whose they are; None where a `labels.csv` does not tell of all.
+        views_per_item: 2 with twins, 1 without.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class AnnotatedSlices(Dataset):
         view_size: int | None = None,
         strides: Sequence[int] = (32, 16),
         transform: Callable[[dict], dict] | None = None,
+        twins: bool = False,
     ) -> None:
         """
         Args:
@@ -52,10 +55,12 @@ class AnnotatedSlices(Dataset):
             split: only studies with this value in the `split` column of the cohort's `labels.csv` are read;
                 all where None.
             windows, window_shares, image_size, view_size, strides, transform: see `AnnotatedViews`.
+            twins: show each view twice, as the patient's two studies show the place (written by
+                `radclear phantom --twins`).
 
         Raises:
             CohortError: a table is missing or has no row for this split, a box names an absent slice, slices
-                are not square, or sizes do not fit.
+                are not square, sizes do not fit, or studies are not twins where they should be.
         """
         self.views = AnnotatedViews(
             windows=windows,
@@ -72,9 +77,14 @@ class AnnotatedSlices(Dataset):
         self.stacks: list[Tensor] = []
         self.boxes: list[np.ndarray] = []
         self._where: list[tuple[int, int]] = []
+        self._first: list[int] = []  # index of the first slice of each study
+        self._twin: list[int] = []  # of each study, where twins are asked for
+        self.views_per_item = 2 if twins else 1
         for path, (studies, boxes) in zip(folders, tables, strict=True):
             boxes = boxes.assign(finding=boxes["finding"].map(self.findings.index))
-            self._read(path, set(studies["study"]), boxes)
+            names = self._read(path, set(studies["study"]), boxes)
+            if twins:
+                self._pair(path / "labels.csv", studies, names)
         self.shown = torch.zeros(len(self._where), len(self.findings), dtype=torch.bool)
         for index, table in enumerate(self.boxes):
             self.shown[index, table[:, 4].astype(int)] = True
@@ -95,7 +105,9 @@ class AnnotatedSlices(Dataset):
         """How many studies were read."""
         return len(self.stacks)
 
-    def _read(self, folder: Path, studies: set[str], boxes: pd.DataFrame) -> None:
+    def _read(self, folder: Path, studies: set[str], boxes: pd.DataFrame) -> list[str]:
+        """The names of the studies, in the order in which they were read."""
+        names = []
         by_study = dict(tuple(boxes.groupby("study")))
         n_before = self.n_studies
         for source in find_studies(folder / "studies"):
@@ -117,20 +129,47 @@ class AnnotatedSlices(Dataset):
             table[:, :4] *= self.views.image_size / study.hu.shape[1]
             self.boxes += [table[(own["slice"] == z).to_numpy()] for z in range(stack.shape[1])]
             self._where += [(self.n_studies, z) for z in range(stack.shape[1])]
+            self._first.append(len(self._where) - stack.shape[1])
             self.stacks.append(stack)
+            names.append(source.name)
         if self.n_studies - n_before != len(studies):
             raise CohortError(
                 f"{folder / 'labels.csv'} names {len(studies)} studies, of which {folder / 'studies'} holds "
                 f"{self.n_studies - n_before}"
             )
+        return names
 
     def __len__(self) -> int:
         return len(self._where)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """A view of slice `index`, drawn by torch's generator, with its label."""
+    def __getitem__(self, index: int) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """A view of slice `index`, drawn by torch's generator, with its label; then that of its twin."""
+        place = self.views.place(self.boxes[index])
+        if self.views_per_item == 1:
+            return self._view(index, place)
         study, z = self._where[index]
-        return self.views.draw(self.stacks[study], z, self.boxes[index], self.n_findings)
+        return [self._view(index, place), self._view(self._first[self._twin[study]] + z, place)]
+
+    def _view(self, index: int, place: tuple[int, int, int]) -> dict[str, Tensor]:
+        study, z = self._where[index]
+        return self.views.cut(self.stacks[study], z, self.boxes[index], self.n_findings, place)
+
+    def _pair(self, table: Path, studies: pd.DataFrame, names: list[str]) -> None:
+        """Note the twin of each study of the cohort that was read last."""
+        if "patient" not in studies:
+            raise CohortError(f"{table} has no column patient, which tells who are twins")
+        patient = dict(zip(studies["study"], studies["patient"], strict=True))
+        pairs: dict[str, list[int]] = {}
+        for number, name in enumerate(names, self.n_studies - len(names)):
+            pairs.setdefault(patient[name], []).append(number)
+        self._twin += [-1] * len(names)
+        for of, pair in pairs.items():
+            if len(pair) != 2 or self.stacks[pair[0]].shape != self.stacks[pair[1]].shape:
+                raise CohortError(
+                    f"{table}: patient {of} has {len(pair)} studies; expected twins, two of as many slices, "
+                    "as radclear phantom --twins writes them"
+                )
+            self._twin[pair[0]], self._twin[pair[1]] = pair[1], pair[0]
 
 
 def _boxes(folder: Path, split: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -75,9 +75,18 @@ class AnnotatedViews:
         Returns:
             `image` (1, V, V) float in [0, 1] and `label` of `radclear.pretraining.region_labels`.
         """
-        window = int(torch.multinomial(self.window_shares, 1))
+        return self.cut(stack, z, boxes, n_findings, self.place(boxes))
+
+    def place(self, boxes: np.ndarray) -> tuple[int, int, int]:
+        """(window, x, y of the first pixel) of a view of a slice with these boxes, drawn at random."""
+        return int(torch.multinomial(self.window_shares, 1)), *self._corner(boxes)
+
+    def cut(
+        self, stack: Tensor, z: int, boxes: np.ndarray, n_findings: int, place: tuple[int, int, int]
+    ) -> dict[str, Tensor]:
+        """The view of `draw` at a given place."""
+        window, x, y = place
         side = self.view_size
-        x, y = self._corner(boxes)
         view = stack[window, z, y : y + side, x : x + side]
         shifted = boxes - np.array([x, y, x, y, 0], np.float32)
         label = region_labels(shifted, view_size=side, strides=self.strides, n_findings=n_findings)

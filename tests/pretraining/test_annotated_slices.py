@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from monai.data import DataLoader
 from monai.engines import SupervisedTrainer
 from torch import nn
 
@@ -103,6 +104,54 @@ def test_crops_hold_the_middle_of_a_box_of_their_slice_and_show_the_slice_there(
         )
 
 
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("twins")
+    write_cohort(folder, n_studies=6, seed=4, n_slices=24, size=64, twins=True, splits=(1, 0, 0))
+    return folder
+
+
+def test_twins_show_one_place_with_and_without_its_lesion(twins):
+    pairs = AnnotatedSlices(twins, image_size=64, view_size=32, strides=(16,), twins=True)
+    torch.manual_seed(0)
+    alone = 0
+    for row in pairs.shown.any(dim=1).nonzero().squeeze(1).tolist():
+        first, second = pairs[row]
+        alone += bool(((first["label"][0] == 1) & (second["label"][0] == 0))[:, PRESENT].any())
+        study, z = divmod(row, 24)
+        places = []
+        for item, number in ((first, study), (second, study ^ 1)):
+            view = (item["image"][0] * 255).round().to(torch.uint8)
+            windows = pairs.stacks[number][:, z].unfold(1, 32, 1).unfold(2, 32, 1)
+            places.append({tuple(place) for place in (windows == view).flatten(3).all(3).nonzero().tolist()})
+        assert places[0] & places[1]
+    assert alone > 20
+
+
+def test_a_batch_of_twins_holds_both(twins):
+    pairs = AnnotatedSlices([twins, twins], image_size=64, twins=True)
+    batch = next(iter(DataLoader(pairs, batch_size=3, shuffle=True)))
+    assert pairs.views_per_item == 2 and batch["image"].shape == (6, 1, 64, 64) and len(batch["label"]) == 6
+    first, second = pairs[24 * 8 + 3], pairs[24 * 9 + 3]  # of the second cohort
+    assert torch.equal(first[1]["image"], pairs.stacks[9][_window(first, pairs, 8)][3][None] / 255)
+    assert torch.equal(first[0]["label"], second[1]["label"])
+
+
+def _window(pair, slices, study):
+    shown = (pair[0]["image"] * 255).round().to(torch.uint8)
+    return next(n for n in range(2) if torch.equal(slices.stacks[study][n, 3][None], shown))
+
+
+def test_studies_that_are_no_twins_are_refused(cohort, twins, tmp_path):
+    with pytest.raises(CohortError, match="patient PHANTOM-4000.* has 1 studies; expected twins"):
+        AnnotatedSlices(cohort, image_size=64, twins=True)
+    for name in ("studies", "boxes.csv"):
+        (tmp_path / name).symlink_to(twins / name)
+    pd.read_csv(twins / "labels.csv").drop(columns="patient").to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(CohortError, match="no column patient"):
+        AnnotatedSlices(tmp_path, image_size=64, twins=True)
+
+
 def test_a_window_without_a_share_is_never_drawn(cohort):
     lung = AnnotatedSlices(cohort, image_size=64, window_shares=[0, 1])
     for row in range(0, len(lung), 7):
@@ -134,6 +183,26 @@ def test_network_rows_are_the_slice_and_the_cells_of_two_maps():
     )
     cells = network.last_linear(network.backbone.norm(tokens))
     torch.testing.assert_close(outputs[:, 1:10].flatten(2), cells, rtol=1e-4, atol=1e-4)
+
+
+def test_network_has_rows_for_as_many_maps_as_asked_for():
+    torch.manual_seed(0)
+    network = SliceClassifier(build("mambaout_nano"), 4, precision="float32", strides=(32, 16, 8)).eval()
+    two = SliceClassifier(build("mambaout_nano"), 4, precision="float32").eval()
+    two.load_state_dict(network.state_dict(), strict=False)
+    x = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        outputs, fewer = network(x), two(x)
+        map_ = (x.expand(-1, 3, -1, -1) - _MEAN) / _STD
+        for number in range(2):
+            map_ = network.backbone.stages[number](network.backbone.downsample_layers[number](map_))
+        finest = network.finer_linears[1](network.finer_norms[1](map_.flatten(1, 2)))
+    assert outputs.shape == (2, 1 + 4 + 16 + 64, 4, 3)
+    torch.testing.assert_close(outputs[:, :21], fewer)
+    torch.testing.assert_close(outputs[:, 21:].flatten(2), finest, rtol=1e-4, atol=1e-4)
+    for strides in ((16, 32), (), (32, 16, 8, 4, 2)):
+        with pytest.raises(CohortError, match="expected the first one to four"):
+            SliceClassifier(build("mambaout_nano"), 4, strides=strides)
 
 
 def test_loss_is_the_sum_of_its_parts():
