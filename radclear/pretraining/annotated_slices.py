@@ -26,7 +26,7 @@ class AnnotatedSlices(Dataset):
     of a tumor lesion, whatever its kind, or the kind of a sign of lung disease.
 
     Items are those of `radclear.pretraining.annotated_views.AnnotatedViews.draw`; with `twins`, lists of two:
-    the view, and the same place of the patient's other study. MONAI's DataLoader makes one batch of the lists.
+    the view, and the same place of the patient's other study, which MONAI's DataLoader makes one batch of.
 
     Attributes:
         findings: names, sorted.
