@@ -272,8 +272,10 @@ def _write_tables(folder: Path, names: list[str], records: dict[str, dict], spli
     for name, split in zip(names, splits, strict=True):
         record = records[name]
         patient = patient_name(record["settings"]["seed"])
-        labels.append({"study": name, "patient": patient, "split": split, **record["labels"]})
-        boxes += [dict(zip(BOX_COLUMNS, (name, *box), strict=True)) for box in record["boxes"]]
+        nifti = record["settings"]["format"] == "nifti"
+        study = f"{name}/{name}.nii.gz" if nifti else name  # as `radclear.ct.find_studies` calls it
+        labels.append({"study": study, "patient": patient, "split": split, **record["labels"]})
+        boxes += [dict(zip(BOX_COLUMNS, (study, *box), strict=True)) for box in record["boxes"]]
     for file_name, columns, rows in (
         ("labels.csv", LABEL_COLUMNS, labels),
         ("boxes.csv", BOX_COLUMNS, boxes),

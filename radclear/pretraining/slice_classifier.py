@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from ignite.engine import Engine
@@ -16,17 +14,15 @@ from radclear.pretraining.annotated_views import CohortError
 from radclear.pretraining.region_labels import COVERAGE, EXTENT, PRESENT
 
 N_TARGETS = 3  # present, extent, coverage
-STRIDES = (32, 16, 8, 4)  # of the maps of a Gated CNN, from the last on
 RARE_LOGIT = -3.0  # a cell shows a finding seldom: where training starts
 
 
 class SliceClassifier(nn.Module):
-    """Backbone, a linear layer on the embedding and one on each of the last maps.
+    """Backbone, a linear layer on the embedding and one on each of the last two maps.
 
     Args:
         backbone: whose embedding is the norm of the mean of its tokens; trained in place.
         n_findings: F.
-        strides: sides in pixels of the cells of the maps, from the last map on: (32, 16) for the last two.
         frozen_stages: how many of the backbone's first stages are not trained, which makes a step about
             three times as cheap where only the last one is.
         precision: of the backbone, see `radclear.backbones.resolve_precision`.
@@ -38,7 +34,6 @@ class SliceClassifier(nn.Module):
         backbone: GatedCNN,
         n_findings: int,
         *,
-        strides: Sequence[int] = (32, 16),
         frozen_stages: int = 0,
         precision: str = "auto",
         device: str | torch.device = "cpu",
@@ -53,22 +48,19 @@ class SliceClassifier(nn.Module):
         for part in (*backbone.downsample_layers[:frozen_stages], *backbone.stages[:frozen_stages]):
             part.requires_grad_(False)
         self.n_findings = n_findings
-        self.n_maps = len(strides)
-        if tuple(strides) != STRIDES[: self.n_maps] or not strides:
-            raise CohortError(f"strides are {tuple(strides)}; expected the first one to four of {STRIDES}")
-        last, *finer = list(backbone.config.dims[::-1])[: self.n_maps]
+        *_, finer, last = backbone.config.dims
         self.slice_linear = nn.Linear(last, n_findings * N_TARGETS)
         self.last_linear = nn.Linear(last, n_findings * N_TARGETS)
-        self.finer_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in finer)
-        self.finer_linears = nn.ModuleList(nn.Linear(dim, n_findings * N_TARGETS) for dim in finer)
-        for linear in (self.last_linear, *self.finer_linears):
+        self.finer_norm = nn.LayerNorm(finer)
+        self.finer_linear = nn.Linear(finer, n_findings * N_TARGETS)
+        for linear in (self.last_linear, self.finer_linear):
             nn.init.constant_(linear.bias.view(n_findings, N_TARGETS)[:, PRESENT], RARE_LOGIT)
         self.dtype = resolve_precision(precision, device)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 1, S, S) float in [0, 1] → (B, 1 + Σ (S / stride)², F, 3) float32.
+        """(B, 1, S, S) float in [0, 1] → (B, 1 + (S/32)² + (S/16)², F, 3) float32.
 
-        Rows as those of `radclear.pretraining.region_labels` with these strides.
+        Rows as those of `radclear.pretraining.region_labels` with strides (32, 16).
         """
         with torch.autocast(x.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             map_, maps = normalize_slices(x), []
@@ -77,11 +69,13 @@ class SliceClassifier(nn.Module):
                 with torch.set_grad_enabled(torch.is_grad_enabled() and number >= self.frozen_stages):
                     map_ = stage(downsample(map_))
                 maps.append(map_)
-        last, *finer = (map_.flatten(1, 2).float() for map_ in maps[: -self.n_maps - 1 : -1])
+        finer, last = (map_.flatten(1, 2).float() for map_ in maps[-2:])
         embedding = self.backbone.norm(last.mean(dim=1))  # as GatedCNN.embed
-        rows = [self.slice_linear(embedding)[:, None], self.last_linear(self.backbone.norm(last))]
-        for map_, norm, linear in zip(finer, self.finer_norms, self.finer_linears, strict=True):
-            rows.append(linear(norm(map_)))
+        rows = [
+            self.slice_linear(embedding)[:, None],
+            self.last_linear(self.backbone.norm(last)),
+            self.finer_linear(self.finer_norm(finer)),
+        ]
         return torch.cat(rows, dim=1).unflatten(2, (self.n_findings, N_TARGETS))
 
 

@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 
+from radclear.ct import find_studies
 from radclear.phantom import make_phantom, write_cohort, write_dicom, write_nifti
 from radclear.phantom.cohort import BOX_COLUMNS, LABEL_COLUMNS
 from radclear.phantom.dicom import phantom_uid
@@ -171,6 +173,14 @@ def test_workers_write_the_same_cohort(tmp_path):
     write_cohort(tmp_path / "two", **options, workers=2)
     for name in ("labels.csv", "boxes.csv", "studies/phantom-0002/phantom-0002.nii.gz"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize("format", ["dicom", "nifti"])
+def test_the_tables_name_the_studies_as_readers_find_them(tmp_path, format):
+    write_cohort(tmp_path, n_studies=2, seed=4, n_slices=24, size=64, format=format)
+    names = [source.name for source in find_studies(tmp_path / "studies")]
+    assert pd.read_csv(tmp_path / "labels.csv")["study"].tolist() == names
+    assert set(pd.read_csv(tmp_path / "boxes.csv")["study"]) <= set(names)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the process table of Linux")

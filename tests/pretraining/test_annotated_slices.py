@@ -185,26 +185,6 @@ def test_network_rows_are_the_slice_and_the_cells_of_two_maps():
     torch.testing.assert_close(outputs[:, 1:10].flatten(2), cells, rtol=1e-4, atol=1e-4)
 
 
-def test_network_has_rows_for_as_many_maps_as_asked_for():
-    torch.manual_seed(0)
-    network = SliceClassifier(build("mambaout_nano"), 4, precision="float32", strides=(32, 16, 8)).eval()
-    two = SliceClassifier(build("mambaout_nano"), 4, precision="float32").eval()
-    two.load_state_dict(network.state_dict(), strict=False)
-    x = torch.rand(2, 1, 64, 64)
-    with torch.no_grad():
-        outputs, fewer = network(x), two(x)
-        map_ = (x.expand(-1, 3, -1, -1) - _MEAN) / _STD
-        for number in range(2):
-            map_ = network.backbone.stages[number](network.backbone.downsample_layers[number](map_))
-        finest = network.finer_linears[1](network.finer_norms[1](map_.flatten(1, 2)))
-    assert outputs.shape == (2, 1 + 4 + 16 + 64, 4, 3)
-    torch.testing.assert_close(outputs[:, :21], fewer)
-    torch.testing.assert_close(outputs[:, 21:].flatten(2), finest, rtol=1e-4, atol=1e-4)
-    for strides in ((16, 32), (), (32, 16, 8, 4, 2)):
-        with pytest.raises(CohortError, match="expected the first one to four"):
-            SliceClassifier(build("mambaout_nano"), 4, strides=strides)
-
-
 def test_loss_is_the_sum_of_its_parts():
     torch.manual_seed(0)
     outputs, labels = torch.randn(3, 5, 4, 3), torch.rand(3, 5, 4, 3)
