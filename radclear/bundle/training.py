@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from radclear.bundle.best_weights import BestWeights
@@ -131,8 +132,10 @@ def store_backbone(
     started_from: StartedFrom | None = None,
     patients: Iterable[str] | None = None,
     seconds: float | None = None,
-) -> str:
+) -> str | None:
     """Write a trained backbone's weights into its bundle, or into a copy of it.
+
+    Of several processes that trained together the first one writes.
 
     Args:
         backbone: as the bundle's `network_def` builds it.
@@ -148,8 +151,10 @@ def store_backbone(
         seconds: wall time of the training, for the record.
 
     Returns:
-        sha256 of the weights.
+        sha256 of the weights; None from a process that does not write.
     """
+    if dist.is_initialized() and dist.get_rank() > 0:
+        return None
     if started_from is not None and started_from.sha256 and "initial_weights" not in settings:
         settings = {**settings, "initial_weights_sha256": started_from.sha256}
     target = copy_bundle(bundle_root, output_bundle)

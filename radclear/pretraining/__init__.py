@@ -34,12 +34,15 @@ _HOMES = {
     "local_device": "distributed",
     "plainly": "errors",
     "pretrain": "run",
+    "rank": "distributed",
+    "refuse_unjoined": "distributed",
     "run_folder": "run_data",
     "start_backbone": "starting_weights",
     "start_processes": "distributed",
     "step_loss": "slice_classifier",
     "with_fingerprint": "run_data",
     "weights_identity": "starting_weights",
+    "world_size": "distributed",
 }
 
 __all__ = sorted(_HOMES)

@@ -13,7 +13,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from radclear.ct import slice_stack
 from radclear.phantom import DISEASE_CLASSES, LOCATION_CLASSES, Phantom, make_phantom
 from radclear.phantom.cohort import patient_name, study_seed
-from radclear.pretraining.annotated_views import AnnotatedViews, finding_name, slice_weights
+from radclear.pretraining.annotated_views import AnnotatedViews, CohortError, finding_name, slice_weights
+from radclear.pretraining.distributed import rank, world_size
 
 
 class PhantomSlices(IterableDataset):
@@ -24,6 +25,7 @@ class PhantomSlices(IterableDataset):
 
     An epoch goes on where the last one ended: with workers, `persistent_workers=True` is needed for that.
     Of w workers, worker number k draws the phantoms k, k + w, …; the slices that they give depend on w.
+    Processes that train together share the phantoms of an epoch in the same way.
 
     Attributes:
         findings: names: sites of tumor lesions and signs of lung disease, sorted.
@@ -56,7 +58,16 @@ class PhantomSlices(IterableDataset):
             size: rows and columns of a phantom.
             kept_studies: how many phantoms slices are drawn from at a time.
             annotated_share: of the views, how many show a slice with a box.
+
+        Raises:
+            CohortError: several processes train together, and cannot share an epoch's phantoms evenly.
         """
+        self._process, self._processes = rank(), world_size()  # a loader's worker may not know
+        if studies_per_epoch % self._processes:
+            raise CohortError(
+                f"studies_per_epoch is {studies_per_epoch}; expected a multiple of the {self._processes} "
+                "processes that train together"
+            )
         self.views = views
         self.seed = seed
         self.studies_per_epoch = studies_per_epoch
@@ -79,12 +90,13 @@ class PhantomSlices(IterableDataset):
         return len(self.findings)
 
     def __len__(self) -> int:
-        """Views of an epoch."""
-        return self.studies_per_epoch * self.samples_per_study
+        """Views of an epoch in this process."""
+        return self.studies_per_epoch // self._processes * self.samples_per_study
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        first, step = first * self._processes + self._process, step * self._processes
         start = self._epochs_done * self.studies_per_epoch
         self._epochs_done += 1
         for number in range(start + first, start + self.studies_per_epoch, step):
