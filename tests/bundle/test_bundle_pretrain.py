@@ -1,4 +1,4 @@
-"""`train.json` of the backbone bundles: one process, one that is killed and goes on, two with torchrun."""
+"""`train.json` of the backbone bundles: one process, one that is killed and goes on, two with torchrun, warm-up too."""
 
 from __future__ import annotations
 
@@ -218,6 +218,33 @@ def test_two_processes_of_torchrun_equal_one(bundles, cohort, whole, tmp_path):
     assert len(found) == 18
     assert found[:6] == pytest.approx(losses(whole[1])[:6], rel=1e-3)
     assert load_backbone_bundle(output).backbone.name == "mambaout_nano"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["twins", "stream"])
+def test_two_processes_warm_up_together_and_one_writes(bundles, tmp_path, stream):
+    """Each sees half of a batch, and both take the same steps: gloo would complain of other sums."""
+    cohort, output, log = tmp_path / "cohort", tmp_path / "lecl_gated_cnn", tmp_path / "log.txt"
+    write_cohort(cohort, n_studies=6, seed=4, n_slices=24, size=64, twins=True, splits=(1, 0, 0))
+    stems = ["warm_up", *(["warm_up_stream"] if stream else []), "multi_gpu_train"]
+    files = [str(config(bundles, "lecl_gated_cnn", stem)) for stem in stems]
+    changed = {"image_size": 64, "max_epochs": 2, "slices_per_batch": 8, "output_bundle": output}
+    if stream:
+        changed |= {"studies_per_epoch": 4, "samples_per_study": 8, "phantom_slices": 24, "phantom_size": 64}
+    else:
+        changed |= {"slices_per_epoch": 32, "twins": True, "dataset_dir": cohort}
+    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
+    values = [text for key, value in changed.items() for text in (f"--{key}", str(value))]
+    process = started([*command, "--config_file", str(files), *values], log)
+    try:
+        assert process.wait(timeout=300) == 0, log.read_text()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    text = log.read_text()
+    assert text.count("Epoch: 2/2, Iter: 4/4") == 2 and text.count("weights in ") == 1
+    assert load_backbone_bundle(output).backbone.name == "mambaout_nano"
+    seen = seen_patients(output / "models" / "model.pt", [f"PHANTOM-{4_000_000 + n}" for n in range(4)])
+    assert len(seen.patients) == (0 if stream else 3)
 
 
 @pytest.mark.parametrize("name", ["lecl_vit", "lecl_vssm", "lecl_gated_cnn"])

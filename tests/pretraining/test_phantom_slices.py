@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from monai.data import DataLoader
 
 from radclear.ct import DEFAULT_WINDOWS, slice_stack
 from radclear.phantom import make_phantom, write_cohort
-from radclear.pretraining import AnnotatedSlices, AnnotatedViews, PhantomSlices
+from radclear.pretraining import AnnotatedSlices, AnnotatedViews, PhantomSlices, phantom_slices
+from radclear.pretraining.annotated_views import CohortError
 
 N_SLICES, SIZE = 24, 64
 
@@ -49,6 +51,21 @@ def test_slices_of_the_latest_phantoms_only():
     assert all(_is_in(last, _slices_of(seeds[2:])))
     # Both phantoms that are kept are drawn from.
     assert any(_is_in(last, _slices_of(seeds[2:3]))) and any(_is_in(last, _slices_of(seeds[3:])))
+
+
+def test_processes_share_the_phantoms_of_an_epoch(monkeypatch):
+    monkeypatch.setattr(phantom_slices, "world_size", lambda: 2)
+    shares = []
+    for number in range(2):
+        monkeypatch.setattr(phantom_slices, "rank", lambda number=number: number)
+        stream = _stream(studies_per_epoch=4, kept_studies=1)
+        shares.append(list(stream))
+        assert len(shares[-1]) == len(stream) == 10
+    for first, items in enumerate(shares):
+        assert all(_is_in(items, _slices_of(range(4_000_000 + first, 4_000_004, 2))))
+        assert not any(_is_in(items, _slices_of(range(4_000_001 - first, 4_000_004, 2))))
+    with pytest.raises(CohortError, match="studies_per_epoch is 3; expected a multiple of the 2 processes"):
+        _stream(studies_per_epoch=3)
 
 
 def test_images_and_labels_are_those_of_the_cohort_on_disk(tmp_path):
