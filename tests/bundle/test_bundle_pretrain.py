@@ -1,4 +1,4 @@
-"""`train.json` of the backbones: one process, one that is killed and goes on, two with torchrun; the warm-up."""
+"""`train.json` of the backbones: one process, a killed one that goes on, two with torchrun; the warm-up."""
 
 from __future__ import annotations
 
