@@ -141,9 +141,7 @@ def _check(n_studies, seed, n_slices, size, splits, format, workers) -> None:
         raise ValueError(f"workers is {workers}; expected at least 1")
 
 
-def _study_settings(
-    seed: int, number: int, n_slices, size, format: str, crowded: bool, twins: bool
-) -> dict:
+def _study_settings(seed: int, number: int, n_slices, size, format: str, crowded: bool, twins: bool) -> dict:
     """What decides the files of one study."""
     number, twin = divmod(number, 2) if twins else (number, None)
     rng = stream(study_seed(seed, number), "cohort")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -245,6 +246,22 @@ def test_two_processes_warm_up_together_and_one_writes(bundles, tmp_path, stream
     assert load_backbone_bundle(output).backbone.name == "mambaout_nano"
     seen = seen_patients(output / "models" / "model.pt", [f"PHANTOM-{4_000_000 + n}" for n in range(4)])
     assert len(seen.patients) == (0 if stream else 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"twins": True}, r"patient PHANTOM-4000\d+ has 1 studies; expected twins"),
+        ({"view_size": 40}, "views of 40 pixels"),
+        ({"frozen_stages": 5}, "frozen_stages is 5"),
+        ({"dataset_dir": "nowhere"}, "nowhere/labels.csv does not exist"),
+    ],
+)
+def test_a_warm_up_that_cannot_start_says_why_in_a_sentence(bundles, cohort, tmp_path, options, said, capsys):
+    options = {"dataset_dir": cohort, "output_bundle": tmp_path / "out", "image_size": 64, **options}
+    _, code = run_config(config(bundles, "lecl_gated_cnn", "warm_up"), workflow_type="train", **options)
+    assert code == 2 and re.search(rf"^error: .*{said}", capsys.readouterr().err, re.MULTILINE)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["lecl_vit", "lecl_vssm", "lecl_gated_cnn"])
