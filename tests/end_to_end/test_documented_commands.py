@@ -40,6 +40,8 @@ SMALLER = {
     r"--samples_per_epoch \d+": "--samples_per_epoch 8 --probe_slices 4 --projector_hidden 16",
     r"--samples_per_batch \d+": "--samples_per_batch 2",
     r"configs/warm_up.json ": "configs/warm_up.json --slices_per_epoch 8 --slices_per_batch 4 ",
+    r"warm_up.json',('\S*/multi_gpu_train.json'\].)": r"warm_up.json',\1 --slices_per_epoch 16 "
+    "--slices_per_batch 8",
     r"configs/warm_up_stream.json'\]\"": "configs/warm_up_stream.json']\" --phantom_slices 24 "
     "--phantom_size 64 --studies_per_epoch 2 --max_epochs 1 --samples_per_study 4 --slices_per_batch 4",
 }
