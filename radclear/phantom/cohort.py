@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import multiprocessing
 import os
@@ -13,27 +12,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
+from radclear.phantom.cohort_tables import SPLITS, assign_splits, write_tables
 from radclear.phantom.crowded import draw_crowded_patient, draw_twins
 from radclear.phantom.dicom import write_dicom
 from radclear.phantom.disease import Patient, stream
-from radclear.phantom.labels import DISEASE_CLASSES, LOCATION_CLASSES
 from radclear.phantom.nifti import write_nifti
 from radclear.phantom.torso import check_extent, make_phantom
 
-SPLITS = ("train", "val", "test")
 FORMATS = ("dicom", "nifti")
-LABEL_COLUMNS = (
-    "study",
-    "patient",
-    "split",
-    *(f"location_{name}" for name in LOCATION_CLASSES),
-    *(f"disease_{name}" for name in DISEASE_CLASSES),
-    "stage",
-    "t",
-    "n",
-    "m",
-)
-BOX_COLUMNS = ("study", "slice", "x1", "y1", "x2", "y2", "site", "kind")
 #: Raised whenever the same seed would give other voxels or labels, so that a cohort is never finished by
 #: another model.
 MODEL_VERSION = 2
@@ -107,19 +93,14 @@ def write_cohort(
         if progress is not None:
             progress(done, n_studies)
     share = 2 if twins else 1  # studies of one patient
-    patient_splits = _assign_splits(seed, n_studies // share, splits)
-    _write_tables(folder, names, records, [name for name in patient_splits for _ in range(share)])
+    patient_splits = assign_splits(seed, n_studies // share, splits)
+    write_tables(folder, names, records, [name for name in patient_splits for _ in range(share)])
     return folder
 
 
 def study_seed(cohort_seed: int, number: int) -> int:
     """Seed of the phantom that is study ``number`` of a cohort."""
     return cohort_seed * 1_000_000 + number
-
-
-def patient_name(seed: int) -> str:
-    """What a cohort calls the patient of the phantom with this seed."""
-    return f"PHANTOM-{seed:04d}"
 
 
 def _check(n_studies, seed, n_slices, size, splits, format, workers) -> None:
@@ -255,32 +236,3 @@ def _patient(settings: dict) -> Patient | None:
     if "twin" in settings:
         return draw_twins(settings["seed"])[settings["twin"]]
     return draw_crowded_patient(settings["seed"]) if settings.get("crowded") else None
-
-
-def _assign_splits(seed: int, n_studies: int, splits: tuple[float, float, float]) -> list[str]:
-    n_train = round(splits[0] * n_studies)
-    n_val = min(round(splits[1] * n_studies), n_studies - n_train)
-    ordered = ["train"] * n_train + ["val"] * n_val + ["test"] * (n_studies - n_train - n_val)
-    return [ordered[place] for place in stream(seed, "splits").permutation(n_studies)]
-
-
-def _write_tables(folder: Path, names: list[str], records: dict[str, dict], splits: list[str]) -> None:
-    labels = []
-    boxes = []
-    for name, split in zip(names, splits, strict=True):
-        record = records[name]
-        patient = patient_name(record["settings"]["seed"])
-        nifti = record["settings"]["format"] == "nifti"
-        study = f"{name}/{name}.nii.gz" if nifti else name  # as `radclear.ct.find_studies` calls it
-        labels.append({"study": study, "patient": patient, "split": split, **record["labels"]})
-        boxes += [dict(zip(BOX_COLUMNS, (study, *box), strict=True)) for box in record["boxes"]]
-    for file_name, columns, rows in (
-        ("labels.csv", LABEL_COLUMNS, labels),
-        ("boxes.csv", BOX_COLUMNS, boxes),
-    ):
-        temporary = folder / f".{file_name}.{os.getpid()}.tmp"
-        with open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, folder / file_name)

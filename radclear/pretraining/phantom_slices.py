@@ -12,7 +12,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from radclear.ct import slice_stack
 from radclear.phantom import DISEASE_CLASSES, LOCATION_CLASSES, Phantom, make_phantom
-from radclear.phantom.cohort import patient_name, study_seed
+from radclear.phantom.cohort import study_seed
+from radclear.phantom.cohort_tables import patient_name
 from radclear.pretraining.annotated_views import AnnotatedViews, CohortError, finding_name, slice_weights
 from radclear.pretraining.distributed import rank, world_size
 

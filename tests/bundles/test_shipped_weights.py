@@ -10,7 +10,8 @@ from bundle_fixtures import BACKBONES, HEADS, ROOT
 
 from radclear.bundle import load_backbone_bundle, load_heads, read_metadata, verify_weights
 from radclear.bundle.seen_patients import record_of, seen_patients
-from radclear.phantom.cohort import patient_name, study_seed
+from radclear.phantom.cohort import study_seed
+from radclear.phantom.cohort_tables import patient_name
 
 ALL = (*BACKBONES, *HEADS)
 

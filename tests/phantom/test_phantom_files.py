@@ -15,7 +15,7 @@ import pytest
 
 from radclear.ct import find_studies
 from radclear.phantom import make_phantom, write_cohort, write_dicom, write_nifti
-from radclear.phantom.cohort import BOX_COLUMNS, LABEL_COLUMNS
+from radclear.phantom.cohort_tables import BOX_COLUMNS, LABEL_COLUMNS
 from radclear.phantom.dicom import phantom_uid
 
 ROOT = Path(__file__).resolve().parents[2]
