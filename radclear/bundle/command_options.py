@@ -1,4 +1,8 @@
-"""Options of `python -m monai.bundle run` that no config has: MONAI takes any, so typing errors go unseen."""
+"""Options of `python -m monai.bundle run` that would not do what they say, and of which MONAI tells nothing.
+
+It takes any option, so typing errors go unseen; and `--resume false` is the text "false" to it, which is as
+good as True.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from radclear.bundle.location import BundleError, config_paths
 from radclear.errors import RadclearError
@@ -21,7 +26,9 @@ _MONAI_RUNS = ("monai", "bundle", "__main__.py")
 
 
 def check_options(argv: Sequence[str] | None = None) -> None:
-    """End the process with exit code 2 and one plain sentence where an option is no key of the configs.
+    """End the process with exit code 2 and one plain sentence where an option would not do what it says.
+
+    It is no key of the configs, or gives true or false as text where the config has one of the two.
 
     Only what was typed after `python -m monai.bundle run`, and what its `--args_file` holds, is looked at; a
     config that runs in another way or is not JSON is left alone.
@@ -44,10 +51,14 @@ def _check(argv: Sequence[str]) -> None:
     files = [file for name, value in options if name == "config_file" for file in config_paths(value)]
     if not files or any(file.suffix != ".json" or not file.is_file() for file in files):
         return
-    keys = {_LEVEL.split(key)[0] for file in files for key in json.loads(file.read_text(encoding="utf-8"))}
-    for name, _ in options:
+    configs = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    keys = {_LEVEL.split(key)[0] for config in configs for key in config}
+    for name, value in options:
         if not _known(name, keys):
             raise BundleError(_unknown(name, keys, files))
+        meant = value.capitalize()
+        if meant in ("True", "False") and value != meant and _is_switch(name, configs):
+            raise BundleError(f"--{name} {value} is text, which is as good as True; write {meant}")
 
 
 def _typed(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -73,6 +84,17 @@ def _known(typed: str, keys: Collection[str]) -> bool:
     own = set().union(*(inspect.signature(taker).parameters for taker in takers)) - {"override", "kwargs"}
     name = _LEVEL.split(typed.lstrip("+~"))[0]
     return name in keys or name in own or name.startswith("_") or name.removeprefix("no") in keys
+
+
+def _is_switch(typed: str, configs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a config has true or false under this key."""
+    for config in configs:
+        value: Any = config
+        for level in _LEVEL.split(typed):
+            value = value.get(level) if isinstance(value, Mapping) else None
+        if isinstance(value, bool):
+            return True
+    return False
 
 
 def _unknown(typed: str, keys: Collection[str], files: Sequence[Path]) -> str:

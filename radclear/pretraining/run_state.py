@@ -117,7 +117,7 @@ class Checkpoints:
             return 0
         if not resume:
             raise PretrainingError(
-                f"{self.path} is of an earlier run; go on with it: --resume true, or choose another "
+                f"{self.path} is of an earlier run; go on with it: --resume True, or choose another "
                 "--run_dir, or delete it"
             )
         saved = torch.load(self.path, map_location="cpu", weights_only=True)

@@ -44,6 +44,35 @@ def test_an_unknown_option_ends_the_run(arguments, capsys):
     assert "is no key of train.json" in line and line.endswith(f"did you mean --{suggested[typed]}?")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--resume", "false"], "--resume false is text, which is as good as True; write False"),
+        (["--demonstration=FALSE"], "--demonstration FALSE is text, which is as good as True; write False"),
+        (
+            ["--cosine-momentum", "true"],
+            "--cosine_momentum true is text, which is as good as True; write True",
+        ),
+        (["--resume", "False", "--demonstration=True", "--noresume", "--run_dir", "true"], None),
+    ],
+)
+def test_true_and_false_as_text_are_refused_where_the_config_has_one_of_them(arguments, said, capsys):
+    """MONAI's command line takes `false` for a text, and a text is true."""
+    argv = monai_argv("--config_file", str(WARM_UP / "train.json"), *arguments)
+    if said is None:
+        return check_options(argv)
+    with pytest.raises(SystemExit) as end:
+        check_options(argv)
+    assert end.value.code == 2 and capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_nested_keys_have_switches_too(capsys):
+    argv = monai_argv("--config_file", str(WARM_UP / "warm_up.json"), "--train#trainer#decollate", "false")
+    with pytest.raises(SystemExit):
+        check_options(argv)
+    assert "write False" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("typed", [[], ["--max_epochs", "3"]])
 def test_the_options_of_a_file_of_arguments_are_looked_at_too(typed, tmp_path, capsys):
     file = tmp_path / "args.json"

@@ -178,7 +178,7 @@ def test_the_time_of_a_resumed_run_is_that_of_all_its_steps(tmp_path, monkeypatc
 
 
 def test_an_earlier_run_is_not_overwritten(whole):
-    with pytest.raises(PretrainingError, match="--resume true"):
+    with pytest.raises(PretrainingError, match="--resume True"):
         run(whole[0])
 
 
