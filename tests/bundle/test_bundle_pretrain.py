@@ -115,6 +115,17 @@ def started(command: list, log: Path, **environment) -> subprocess.Popen:
         )
 
 
+def run_as_two(files: list[str], arguments: list[str], log: Path) -> None:
+    """Two processes of torchrun run these configs to the end."""
+    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
+    process = started([*command, "--config_file", str(files), *arguments], log)
+    try:
+        assert process.wait(timeout=900) == 0, log.read_text()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def options(cohort: Path, output: Path, **changed) -> list[str]:
     values = {**TINY, "dataset_dir": cohort, "output_bundle": output, **changed}
     return [text for key, value in values.items() for text in (f"--{key}", str(value))]
@@ -206,15 +217,7 @@ def test_a_run_does_not_go_on_with_other_windows(bundles, cohort, whole, tmp_pat
 def test_two_processes_of_torchrun_equal_one(bundles, cohort, whole, tmp_path):
     output = tmp_path / "lecl_gated_cnn"
     files = [str(config(bundles, "lecl_gated_cnn", stem)) for stem in ("train", "multi_gpu_train")]
-    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
-    changed = options(cohort, output, samples_per_batch=2, num_workers=0)
-    log = tmp_path / "log.txt"
-    process = started([*command, "--config_file", str(files), *changed], log)
-    try:
-        assert process.wait(timeout=900) == 0, log.read_text()
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+    run_as_two(files, options(cohort, output, samples_per_batch=2, num_workers=0), tmp_path / "log.txt")
     found = losses(tmp_path / "lecl_gated_cnn_lecl_run")
     assert len(found) == 18
     assert found[:6] == pytest.approx(losses(whole[1])[:6], rel=1e-3)
@@ -233,14 +236,7 @@ def test_two_processes_warm_up_together_and_one_writes(bundles, tmp_path, stream
         changed |= {"studies_per_epoch": 4, "samples_per_study": 8, "phantom_slices": 24, "phantom_size": 64}
     else:
         changed |= {"slices_per_epoch": 32, "twins": True, "dataset_dir": cohort}
-    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
-    values = [text for key, value in changed.items() for text in (f"--{key}", str(value))]
-    process = started([*command, "--config_file", str(files), *values], log)
-    try:
-        assert process.wait(timeout=300) == 0, log.read_text()
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+    run_as_two(files, [text for key, value in changed.items() for text in (f"--{key}", str(value))], log)
     text = log.read_text()
     assert text.count("Epoch: 2/2, Iter: 4/4") == 2 and text.count("weights in ") == 1
     assert load_backbone_bundle(output).backbone.name == "mambaout_nano"
