@@ -90,7 +90,7 @@ def _is_switch(typed: str, configs: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a config has true or false under this key."""
     for config in configs:
         value: Any = config
-        for level in _LEVEL.split(typed):
+        for level in _LEVEL.split(typed.lstrip("+~")):
             value = value.get(level) if isinstance(value, Mapping) else None
         if isinstance(value, bool):
             return True

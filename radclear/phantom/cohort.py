@@ -46,9 +46,9 @@ def write_cohort(
 
     Args:
         folder: made if missing.
-        n_studies: number of studies; one patient each.
+        n_studies: number of studies; one patient each, of twins two each.
         seed: of the cohort. Study number n of seed s is phantom ``study_seed(s, n)`` whatever ``n_studies``
-            is.
+            is; of twins, studies 2n and 2n + 1 are.
         n_slices: per study, or (lowest, highest) to draw from.
         size: rows and columns, or several to draw from.
         splits: fractions of train, val and test, summing to 1. Exact up to rounding, drawn at random.
@@ -68,8 +68,8 @@ def write_cohort(
     _check(n_studies, seed, n_slices, size, splits, format, workers)
     if twins and (crowded or n_studies % 2):
         raise ValueError(
-            f"twins with n_studies {n_studies} and crowded {crowded}; expected an even number of studies, "
-            "and not crowded, since twins are"
+            f"twins need an even number of studies (found {n_studies}), and exclude crowded, as they are "
+            "crowded already"
         )
     folder = Path(folder)
     (folder / "studies").mkdir(parents=True, exist_ok=True)

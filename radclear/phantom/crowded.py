@@ -6,7 +6,7 @@ and size, so that four slices in five show one. Heads are never trained on them:
 
 What is easily learnt from them is where lesions tend to be, not what they look like. Twins prevent it: two
 patients with one body, scanned alike down to the noise, who share a crowded patient's lesions between them.
-Where one has a lesion the other shows the same place without it.
+Where one has a lesion, the other nearly always shows the same place without one.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def draw_crowded_patient(seed: int) -> Patient:
 
 
 def draw_twins(seed: int) -> tuple[Patient, Patient]:
-    """The crowded patient of this seed as two: one body, every other lesion of each site for either.
+    """The crowded patient of this seed as two: one body, the lesions of each site dealt out in turn.
 
     Phantoms of one seed and size drawn of them differ in their lesions alone. Granulomas belong to the body:
     both have them.
@@ -69,7 +69,7 @@ def draw_twins(seed: int) -> tuple[Patient, Patient]:
     first_has = bool(stream(patient.seed, "twins").random() < 0.5)
     shares: dict[bool, list[PlannedLesion]] = {True: [], False: []}
     for lesion in sorted(patient.lesions, key=lambda one: (one.kind == "node", one.site, one.diameter_mm)):
-        if lesion.kind in ("primary", "satellite"):  # either twin has one primary
+        if lesion.kind in ("primary", "satellite"):  # each twin has one primary
             others = any(one.site == primary.site for one in shares[first_has])
             lesion = replace(lesion, kind="satellite" if others else "primary")
         shares[first_has].append(lesion)

@@ -25,6 +25,7 @@ _HOMES = {
     "SlicePairs": "slice_pairs",
     "SliceViews": "views",
     "balanced_sampler": "annotated_slices",
+    "batch_of_process": "distributed",
     "collate": "draws",
     "describe_windows": "run_data",
     "distribute": "distributed",

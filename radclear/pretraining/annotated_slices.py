@@ -165,9 +165,10 @@ class AnnotatedSlices(Dataset):
         self._twin += [-1] * len(names)
         for of, pair in pairs.items():
             if len(pair) != 2 or self.stacks[pair[0]].shape != self.stacks[pair[1]].shape:
+                slices = ", ".join(str(self.stacks[number].shape[1]) for number in pair)
                 raise CohortError(
-                    f"{table}: patient {of} has {len(pair)} studies; expected twins, two of as many slices, "
-                    "as radclear phantom --twins writes them"
+                    f"{table}: patient {of} is no pair of twins (slices of the studies: {slices}); expected "
+                    "two studies of as many slices, as radclear phantom --twins writes them"
                 )
             self._twin[pair[0]], self._twin[pair[1]] = pair[1], pair[0]
 

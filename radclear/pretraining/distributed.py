@@ -60,6 +60,25 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def batch_of_process(slices_per_batch: int, *, views_per_item: int = 1) -> int:
+    """Items of a batch that each process takes.
+
+    Args:
+        slices_per_batch: of all processes together.
+        views_per_item: how many slices an item has.
+
+    Raises:
+        PretrainingError: processes and items cannot share it evenly.
+    """
+    share = world_size() * views_per_item
+    if slices_per_batch < share or slices_per_batch % share:
+        raise PretrainingError(
+            f"slices_per_batch is {slices_per_batch}; expected a multiple of {share}: {world_size()} "
+            f"processes x {views_per_item} views of a place"
+        )
+    return slices_per_batch // share
+
+
 def refuse_unjoined() -> None:
     """Refuse processes that torchrun started but that would each train alone.
 
@@ -70,7 +89,7 @@ def refuse_unjoined() -> None:
     if started > 1 and not dist.is_initialized():
         raise PretrainingError(
             f"{started} processes were started, but each would train alone; add multi_gpu_train.json: "
-            "--config_file \"['…/train.json','…/multi_gpu_train.json']\""
+            "--config_file \"['…/CONFIG.json','…/multi_gpu_train.json']\""
         )
 
 

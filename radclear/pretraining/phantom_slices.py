@@ -26,7 +26,7 @@ class PhantomSlices(IterableDataset):
 
     An epoch goes on where the last one ended: with workers, `persistent_workers=True` is needed for that.
     Of w workers, worker number k draws the phantoms k, k + w, …; the slices that they give depend on w.
-    Processes that train together share the phantoms of an epoch in the same way.
+    Of p processes that train together, worker k of process r draws the phantoms k·p + r, then every (w·p)th.
 
     Attributes:
         findings: names: sites of tumor lesions and signs of lung disease, sorted.

@@ -247,8 +247,9 @@ def test_two_processes_warm_up_together_and_one_writes(bundles, tmp_path, stream
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"twins": True}, r"patient PHANTOM-4000\d+ has 1 studies; expected twins"),
+        ({"twins": True}, r"patient PHANTOM-4000\d+ is no pair of twins"),
         ({"view_size": 40}, "views of 40 pixels"),
+        ({"slices_per_batch": 0}, "slices_per_batch is 0; expected a multiple of 1"),
         ({"frozen_stages": 5}, "frozen_stages is 5"),
         ({"dataset_dir": "nowhere"}, "nowhere/labels.csv does not exist"),
     ],

@@ -47,6 +47,7 @@ def test_an_unknown_option_ends_the_run(arguments, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--+resume", "true"], "--+resume true is text, which is as good as True; write True"),
         (["--resume", "false"], "--resume false is text, which is as good as True; write False"),
         (["--demonstration=FALSE"], "--demonstration FALSE is text, which is as good as True; write False"),
         (

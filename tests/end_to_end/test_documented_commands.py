@@ -32,6 +32,7 @@ SMALLER = {
     r"pretraining_cost .*": "pretraining_cost --backbones vit_nano --image-size 64 --slices 4 --steps 1 "
     "--epochs 2",
     r"--studies (300|436|520|600|1500)": "--studies 12",
+    r" --splits 0\.8 0\.1 0\.1": "",
     r"--slices 64": "--slices 24",
     r"--size (96|128|256)": "--size 64",
     r"--max_epochs \d+": "--max_epochs 2",

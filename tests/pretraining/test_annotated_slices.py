@@ -143,7 +143,9 @@ def _window(pair, slices, study):
 
 
 def test_studies_that_are_no_twins_are_refused(cohort, twins, tmp_path):
-    with pytest.raises(CohortError, match="patient PHANTOM-4000.* has 1 studies; expected twins"):
+    with pytest.raises(
+        CohortError, match=r"patient PHANTOM-4000.* is no pair of twins \(.*: 24\); expected two studies"
+    ):
         AnnotatedSlices(cohort, image_size=64, twins=True)
     for name in ("studies", "boxes.csv"):
         (tmp_path / name).symlink_to(twins / name)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_momentum import tiny_batches, tiny_network
 
-from radclear.pretraining import LeCLLoss, Schedules
+from radclear.pretraining import LeCLLoss, Schedules, distributed
 from radclear.pretraining.batch_norm import GlobalBatchNorm1d
 from radclear.pretraining.criterion import mean_over_processes
 from radclear.pretraining.distributed import (
@@ -145,3 +145,13 @@ if __name__ == "__main__":
     start_processes()
     torch.save(results(), sys.argv[1])
     end_processes()
+
+
+def test_a_batch_is_shared_evenly_or_refused(monkeypatch):
+    """Uneven shares would take other numbers of steps than the schedule has."""
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    assert distributed.batch_of_process(48) == 16
+    assert distributed.batch_of_process(48, views_per_item=2) == 8
+    for batch in (0, 47, 4):
+        with pytest.raises(PretrainingError, match="expected a multiple of 6: 3 processes x 2 views"):
+            distributed.batch_of_process(batch, views_per_item=2)

@@ -17,6 +17,7 @@ from pathlib import Path
 import application
 import numpy as np
 import slicer
+import vtk
 from reader import Session
 
 
@@ -25,6 +26,15 @@ def flip(volume, axis: int) -> None:
     voxels = slicer.util.arrayFromVolume(volume)
     voxels[:] = np.flip(voxels, axis).copy()
     slicer.util.arrayFromVolumeModified(volume)
+
+
+def heights(volume) -> list[float]:
+    """Where the slices lie along the body in mm, from the feet on."""
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return sorted(
+        matrix.MultiplyPoint((0, 0, k, 1))[2] for k in range(volume.GetImageData().GetDimensions()[2])
+    )
 
 
 class Story:
@@ -73,7 +83,12 @@ class Story:
         found["all views"] = self.session.shown()
         series = self.session.widget.logic.plots["tumor_location"].series[0].GetID()
         self.session.click_point(series, 2)
-        found["chart clicked"] = {**self.session.shown(), "offsets": self.session.offsets()}
+        height = heights(self.other)[2]
+        found["chart clicked"] = {
+            **self.session.shown(),
+            "offsets": self.session.offsets(),
+            "third from the feet": height,
+        }
         for view in self.app.views.values():
             view.set_background_volume_id(self.volume.GetID())
         self.session.widget.shown.panel.showButton.click()
