@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, WeightedRandomSampler
 
-from radclear.ct import DEFAULT_WINDOWS, Window, find_studies, read_study, slice_stack
+from radclear.ct import DEFAULT_WINDOWS, Window, find_studies
+from radclear.pretraining.annotated_studies import read_studies
 from radclear.pretraining.annotated_views import AnnotatedViews, CohortError, finding_name, slice_weights
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class AnnotatedSlices(Dataset):
         strides: Sequence[int] = (32, 16),
         transform: Callable[[dict], dict] | None = None,
         twins: bool = False,
+        workers: int = 1,
     ) -> None:
         """
         Args:
@@ -57,6 +59,7 @@ class AnnotatedSlices(Dataset):
             windows, window_shares, image_size, view_size, strides, transform: see `AnnotatedViews`.
             twins: show each view twice, as the patient's two studies show the place (written by
                 `radclear phantom --twins`).
+            workers: processes that read the cohort.
 
         Raises:
             CohortError: a table is missing or has no row for this split, a box names an absent slice, slices
@@ -75,6 +78,7 @@ class AnnotatedSlices(Dataset):
         self.findings = tuple(sorted({name for _, boxes in tables for name in boxes["finding"]}))
         self.patients = _patients([studies for studies, _ in tables])
         self.stacks: list[Tensor] = []
+        self.pixel_mm: list[float] = []
         self.boxes: list[np.ndarray] = []
         self._where: list[tuple[int, int]] = []
         self._first: list[int] = []  # index of the first slice of each study
@@ -82,7 +86,7 @@ class AnnotatedSlices(Dataset):
         self.views_per_item = 2 if twins else 1
         for path, (studies, boxes) in zip(folders, tables, strict=True):
             boxes = boxes.assign(finding=boxes["finding"].map(self.findings.index))
-            names = self._read(path, set(studies["study"]), boxes)
+            names = self._read(path, set(studies["study"]), boxes, workers)
             if twins:
                 self._pair(path / "labels.csv", studies, names)
         self.shown = torch.zeros(len(self._where), len(self.findings), dtype=torch.bool)
@@ -105,33 +109,29 @@ class AnnotatedSlices(Dataset):
         """How many studies were read."""
         return len(self.stacks)
 
-    def _read(self, folder: Path, studies: set[str], boxes: pd.DataFrame) -> list[str]:
+    def _read(self, folder: Path, studies: set[str], boxes: pd.DataFrame, workers: int) -> list[str]:
         """The names of the studies, in the order in which they were read."""
         names = []
         by_study = dict(tuple(boxes.groupby("study")))
         n_before = self.n_studies
-        for source in find_studies(folder / "studies"):
-            if source.name not in studies:
-                continue
-            study = read_study(source.path)
-            if study.hu.shape[1] != study.hu.shape[2]:
-                raise CohortError(
-                    f"{source.name} has slices of {study.hu.shape[1:]} pixels; expected square ones"
-                )
-            stack = slice_stack(study, windows=self.views.windows, size=self.views.image_size)
-            own = by_study.get(source.name, boxes.iloc[:0])
-            if len(own) and not 0 <= own["slice"].min() <= own["slice"].max() < stack.shape[1]:
-                wrong = own.loc[(own["slice"] < 0) | (own["slice"] >= stack.shape[1]), "slice"].iloc[0]
-                raise CohortError(
-                    f"boxes.csv names slice {wrong} of {source.name}, which has {stack.shape[1]}"
-                )
+        sources = [source for source in find_studies(folder / "studies") if source.name in studies]
+        views = self.views
+        for study in read_studies(
+            sources, windows=views.windows, image_size=views.image_size, workers=workers
+        ):
+            n_slices = study.stack.shape[1]
+            own = by_study.get(study.name, boxes.iloc[:0])
+            if len(own) and not 0 <= own["slice"].min() <= own["slice"].max() < n_slices:
+                wrong = own.loc[(own["slice"] < 0) | (own["slice"] >= n_slices), "slice"].iloc[0]
+                raise CohortError(f"boxes.csv names slice {wrong} of {study.name}, which has {n_slices}")
             table = own[["x1", "y1", "x2", "y2", "finding"]].to_numpy(np.float32)
-            table[:, :4] *= self.views.image_size / study.hu.shape[1]
-            self.boxes += [table[(own["slice"] == z).to_numpy()] for z in range(stack.shape[1])]
-            self._where += [(self.n_studies, z) for z in range(stack.shape[1])]
-            self._first.append(len(self._where) - stack.shape[1])
-            self.stacks.append(stack)
-            names.append(source.name)
+            table[:, :4] *= study.scale
+            self.boxes += [table[(own["slice"] == z).to_numpy()] for z in range(n_slices)]
+            self._where += [(self.n_studies, z) for z in range(n_slices)]
+            self._first.append(len(self._where) - n_slices)
+            self.stacks.append(study.stack)
+            self.pixel_mm.append(study.pixel_mm)
+            names.append(study.name)
         if self.n_studies - n_before != len(studies):
             raise CohortError(
                 f"{folder / 'labels.csv'} names {len(studies)} studies, of which {folder / 'studies'} holds "
@@ -152,7 +152,9 @@ class AnnotatedSlices(Dataset):
 
     def _view(self, index: int, place: tuple[int, int, int]) -> dict[str, Tensor]:
         study, z = self._where[index]
-        return self.views.cut(self.stacks[study], z, self.boxes[index], self.n_findings, place)
+        return self.views.cut(
+            self.stacks[study], z, self.boxes[index], self.n_findings, self.pixel_mm[study], place
+        )
 
     def _pair(self, table: Path, studies: pd.DataFrame, names: list[str]) -> None:
         """Note the twin of each study of the cohort that was read last."""

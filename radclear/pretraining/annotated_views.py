@@ -63,7 +63,9 @@ class AnnotatedViews:
         if len(self.window_shares) != len(windows) or not float(self.window_shares.min()) >= 0:
             raise CohortError(f"window_shares is {window_shares}; expected one share for each window")
 
-    def draw(self, stack: Tensor, z: int, boxes: np.ndarray, n_findings: int) -> dict[str, Tensor]:
+    def draw(
+        self, stack: Tensor, z: int, boxes: np.ndarray, n_findings: int, pixel_mm: float
+    ) -> dict[str, Tensor]:
         """A view of slice `z`, drawn by torch's generator.
 
         Args:
@@ -71,25 +73,34 @@ class AnnotatedViews:
             z: the slice.
             boxes: (k, 5) x1, y1, x2, y2 in pixels of the resized slice, and the finding.
             n_findings: F.
+            pixel_mm: side of a pixel of the resized slice in millimetres.
 
         Returns:
             `image` (1, V, V) float in [0, 1] and `label` of `radclear.pretraining.region_labels`.
         """
-        return self.cut(stack, z, boxes, n_findings, self.place(boxes))
+        return self.cut(stack, z, boxes, n_findings, pixel_mm, self.place(boxes))
 
     def place(self, boxes: np.ndarray) -> tuple[int, int, int]:
         """(window, x, y of the first pixel) of a view of a slice with these boxes, drawn at random."""
         return int(torch.multinomial(self.window_shares, 1)), *self._corner(boxes)
 
     def cut(
-        self, stack: Tensor, z: int, boxes: np.ndarray, n_findings: int, place: tuple[int, int, int]
+        self,
+        stack: Tensor,
+        z: int,
+        boxes: np.ndarray,
+        n_findings: int,
+        pixel_mm: float,
+        place: tuple[int, int, int],
     ) -> dict[str, Tensor]:
         """The view of `draw` at a given place."""
         window, x, y = place
         side = self.view_size
         view = stack[window, z, y : y + side, x : x + side]
         shifted = boxes - np.array([x, y, x, y, 0], np.float32)
-        label = region_labels(shifted, view_size=side, strides=self.strides, n_findings=n_findings)
+        label = region_labels(
+            shifted, view_size=side, strides=self.strides, n_findings=n_findings, pixel_mm=pixel_mm
+        )
         item = {"image": view[None].float() / 255, "label": torch.from_numpy(label)}
         return self.transform(item) if self.transform else item
 

@@ -77,7 +77,7 @@ class PhantomSlices(IterableDataset):
         self.n_slices = n_slices
         self.size = size
         self.annotated_share = annotated_share
-        self._kept: deque[tuple[Tensor, list[np.ndarray], Tensor]] = deque(maxlen=kept_studies)
+        self._kept: deque[tuple[Tensor, list[np.ndarray], float, Tensor]] = deque(maxlen=kept_studies)
         self._epochs_done = 0
 
     @property
@@ -105,8 +105,8 @@ class PhantomSlices(IterableDataset):
             self._kept.append(self._annotated(phantom))
             yield from self._draw()
 
-    def _annotated(self, phantom: Phantom) -> tuple[Tensor, list[np.ndarray], Tensor]:
-        """Windowed slices, the boxes of each in their pixels, and (slices, findings) bool."""
+    def _annotated(self, phantom: Phantom) -> tuple[Tensor, list[np.ndarray], float, Tensor]:
+        """Windowed slices, the boxes of each in their pixels, a pixel in mm, and (slices, findings) bool."""
         stack = slice_stack(phantom, windows=self.views.windows, size=self.views.image_size)
         scale = self.views.image_size / self.size
         rows: list[list[Sequence[float]]] = [[] for _ in range(self.n_slices)]
@@ -115,7 +115,8 @@ class PhantomSlices(IterableDataset):
             finding = self.findings.index(finding_name(box.site, box.kind))
             rows[box.slice].append((box.x1 * scale, box.y1 * scale, box.x2 * scale, box.y2 * scale, finding))
             shown[box.slice, finding] = True
-        return stack, [np.array(own, np.float32).reshape(-1, 5) for own in rows], shown
+        tables = [np.array(own, np.float32).reshape(-1, 5) for own in rows]
+        return stack, tables, phantom.spacing_mm[0] / scale, shown
 
     def _draw(self) -> Iterator[dict[str, Tensor]]:
         weights = slice_weights(
@@ -123,5 +124,5 @@ class PhantomSlices(IterableDataset):
         )
         for row in torch.multinomial(weights, self.samples_per_study, replacement=True).tolist():
             study, z = divmod(row, self.n_slices)
-            stack, boxes, _ = self._kept[study]
-            yield self.views.draw(stack, z, boxes[z], self.n_findings)
+            stack, boxes, pixel_mm, _ = self._kept[study]
+            yield self.views.draw(stack, z, boxes[z], self.n_findings, pixel_mm)

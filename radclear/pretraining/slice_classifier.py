@@ -15,6 +15,8 @@ from radclear.pretraining.region_labels import COVERAGE, EXTENT, PRESENT
 
 N_TARGETS = 3  # present, extent, coverage
 RARE_LOGIT = -3.0  # a cell shows a finding seldom: where training starts
+SIZE_BETA = 0.25  # errors of sizes below this count with their square
+SMALLEST_EXTENT = 0.01  # in UNIT_MM, so that an empty box has a logarithm
 
 
 class SliceClassifier(nn.Module):
@@ -60,7 +62,8 @@ class SliceClassifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, S, S) float in [0, 1] → (B, 1 + (S/32)² + (S/16)², F, 3) float32.
 
-        Rows as those of `radclear.pretraining.region_labels` with strides (32, 16).
+        Rows as those of `radclear.pretraining.region_labels` with strides (32, 16): the logit of presence,
+        the logarithm of the extent, and the coverage.
         """
         with torch.autocast(x.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             map_, maps = normalize_slices(x), []
@@ -81,6 +84,9 @@ class SliceClassifier(nn.Module):
 
 class RegionLoss(nn.Module):
     """Cross-entropy of presence and a smooth L1 of the sizes, of the slice and of the cells.
+
+    Extents are compared by their logarithms, and where the finding is present only: what decides (a T, for
+    example) is by what factor a size is off.
 
     Args:
         slice_weight: of the slice's cross-entropy.
@@ -110,20 +116,23 @@ class RegionLoss(nn.Module):
         """(B, 1 + N, F, 3) outputs and labels → scalar."""
         loss = self.slice_weight * self._presence(outputs[:, 0], labels[:, 0])
         loss = loss + self.cell_weight * self._presence(outputs[:, 1:], labels[:, 1:])
-        for target in (EXTENT, COVERAGE):
-            loss = loss + self.size_weight * F.smooth_l1_loss(
-                outputs[:, 0, :, target], labels[:, 0, :, target]
-            )
-        present = labels[:, 1:, :, PRESENT] > 0
-        if bool(present.any()):
-            extent = F.smooth_l1_loss(outputs[:, 1:, :, EXTENT][present], labels[:, 1:, :, EXTENT][present])
-            loss = loss + self.cell_size_weight * extent
+        covered = F.smooth_l1_loss(outputs[:, 0, :, COVERAGE], labels[:, 0, :, COVERAGE], beta=SIZE_BETA)
+        loss = loss + self.size_weight * (covered + _extent(outputs[:, 0], labels[:, 0]))
+        loss = loss + self.cell_size_weight * _extent(outputs[:, 1:], labels[:, 1:])
         return loss
 
     def _presence(self, outputs: Tensor, labels: Tensor) -> Tensor:
         present = labels[..., PRESENT]
         weight = torch.where(present < 0, 0.0, torch.where(present > 0, self.positive_weight, 1.0))
         return F.binary_cross_entropy_with_logits(outputs[..., PRESENT], present.clamp(min=0), weight=weight)
+
+
+def _extent(outputs: Tensor, labels: Tensor) -> Tensor:
+    present = labels[..., PRESENT] > 0
+    if not bool(present.any()):
+        return outputs.sum() * 0.0
+    wanted = labels[..., EXTENT][present].clamp(min=SMALLEST_EXTENT).log()
+    return F.smooth_l1_loss(outputs[..., EXTENT][present], wanted, beta=SIZE_BETA)
 
 
 class ClipGradients:

@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torch.nn.functional as F
 from monai.data import DataLoader
 from monai.engines import SupervisedTrainer
 from torch import nn
 
 from radclear.backbones import build
+from radclear.ct import read_study
 from radclear.phantom import write_cohort
 from radclear.phantom.labels import DISEASE_CLASSES, LESION_KINDS, LOCATION_CLASSES
 from radclear.pretraining import AnnotatedSlices, ClipGradients, RegionLoss, SliceClassifier, balanced_sampler
 from radclear.pretraining.annotated_views import CohortError
-from radclear.pretraining.region_labels import COVERAGE, EXTENT, PRESENT, UNSURE, region_labels
+from radclear.pretraining.region_labels import COVERAGE, EXTENT, PRESENT, UNIT_MM, UNSURE, region_labels
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +82,32 @@ def test_a_whole_slice_has_the_labels_of_its_boxes(slices, boxes):
         item = slices[row]
         assert item["image"].shape == (1, 64, 64) and 0 <= item["image"].min() <= item["image"].max() <= 1
         table = own[["x1", "y1", "x2", "y2"]].assign(f=own["finding"].map(slices.findings.index))
-        expected = region_labels(
-            table.to_numpy(np.float32), view_size=64, strides=(32, 16), n_findings=slices.n_findings
-        )
+        options = {"view_size": 64, "strides": (32, 16), "n_findings": slices.n_findings}
+        pixel_mm = slices.pixel_mm[row // 24]
+        expected = region_labels(table.to_numpy(np.float32), pixel_mm=pixel_mm, **options)
         np.testing.assert_allclose(item["label"], expected, atol=1e-5)
+
+
+def test_lengths_are_millimetres_of_the_study_whatever_the_size_of_the_slices(cohort, slices, boxes):
+    """A box of n pixels of the study is n times its pixel spacing long, in units of 30 mm."""
+    halved = AnnotatedSlices(cohort, image_size=32)
+    train = pd.read_csv(cohort / "labels.csv").query("split == 'train'")["study"].tolist()
+    spacing = [read_study(cohort / "studies" / name).spacing_mm[0] for name in train]
+    assert slices.pixel_mm == pytest.approx(spacing) and len(set(spacing)) > 1
+    assert halved.pixel_mm == pytest.approx([2 * mm for mm in spacing])
+    for row, own in boxes.groupby("row"):
+        sides = np.maximum(own["x2"] - own["x1"], own["y2"] - own["y1"]) * spacing[row // 24] / UNIT_MM
+        longest = sides.groupby(own["finding"]).max()
+        for data in (slices, halved):
+            found = data[row]["label"][0, [data.findings.index(name) for name in longest.index], EXTENT]
+            np.testing.assert_allclose(found, longest, rtol=1e-5)
+
+
+def test_several_processes_read_what_one_reads(cohort, slices):
+    both = AnnotatedSlices(cohort, image_size=64, workers=2)
+    assert both.n_studies == slices.n_studies and both.pixel_mm == slices.pixel_mm
+    assert all(torch.equal(a, b) for a, b in zip(both.stacks, slices.stacks, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(both.boxes, slices.boxes, strict=True))
 
 
 def test_crops_hold_the_middle_of_a_box_of_their_slice_and_show_the_slice_there(cohort, slices):
@@ -189,7 +211,7 @@ def test_network_rows_are_the_slice_and_the_cells_of_two_maps():
 
 def test_loss_is_the_sum_of_its_parts():
     torch.manual_seed(0)
-    outputs, labels = torch.randn(3, 5, 4, 3), torch.rand(3, 5, 4, 3)
+    outputs, labels = torch.randn(3, 5, 4, 3), torch.rand(3, 5, 4, 3) + 0.01
     labels[..., PRESENT] = torch.randint(-1, 2, (3, 5, 4)).float()
 
     def presence(rows):
@@ -200,10 +222,18 @@ def test_loss_is_the_sum_of_its_parts():
                 total -= 5 * p.log() if y[PRESENT] == 1 else (1 - p).log()
         return total / labels[:, rows, :, 0].numel()
 
-    present = labels[:, 1:, :, PRESENT] == 1
-    sizes = sum(F.smooth_l1_loss(outputs[:, 0, :, t], labels[:, 0, :, t]) for t in (EXTENT, COVERAGE))
-    cell_size = F.smooth_l1_loss(outputs[:, 1:, :, EXTENT][present], labels[:, 1:, :, EXTENT][present])
-    expected = 2 * presence(slice(0, 1)) + 3 * presence(slice(1, None)) + 0.5 * sizes + 0.25 * cell_size
+    def distance(found, wanted):  # a parabola up to 0.25, a line from there
+        error = (found - wanted).abs().double()
+        return torch.where(error < 0.25, error**2 / 0.5, error - 0.125)
+
+    def extent(rows):
+        present = labels[:, rows, :, PRESENT] == 1
+        found, wanted = outputs[:, rows][present], labels[:, rows][present]
+        return distance(found[:, EXTENT], wanted[:, EXTENT].log()).mean()
+
+    sizes = extent(slice(0, 1)) + distance(outputs[:, 0, :, COVERAGE], labels[:, 0, :, COVERAGE]).mean()
+    expected = 2 * presence(slice(0, 1)) + 3 * presence(slice(1, None))
+    expected = expected + 0.5 * sizes + 0.25 * extent(slice(1, None))
     loss = RegionLoss(cell_weight=3.0, size_weight=0.5, cell_size_weight=0.25)(outputs, labels)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 

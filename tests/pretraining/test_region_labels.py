@@ -11,12 +11,13 @@ from radclear.pretraining.region_labels import (
     PRESENT,
     SHARE_OF_BOX,
     SHARE_OF_CELL,
-    UNIT_PIXELS,
+    UNIT_MM,
     UNSURE,
     region_labels,
 )
 
 VIEW = 96
+PIXEL_MM = 1.7
 STRIDES = (32, 16)
 
 
@@ -43,13 +44,13 @@ def test_one_box_against_a_count_of_its_pixels(seed):
     x1, y1 = rng.integers(-20, 90, 2)
     w, h = rng.integers(4, 60, 2)
     box = np.array([[x1, y1, x1 + w, y1 + h, 1]], np.float32)
-    label = region_labels(box, view_size=VIEW, strides=STRIDES, n_findings=3)
+    label = region_labels(box, view_size=VIEW, strides=STRIDES, n_findings=3, pixel_mm=PIXEL_MM)
     mask = pixels(box[0, :4], 1)
     assert label.shape == (1 + 9 + 36, 3, 3)
     assert not label[:, [0, 2]].any()
     for row, (y, x, side) in enumerate(regions()):
         covered = int(mask[y : y + side, x : x + side].sum())
-        assert label[row, 1, COVERAGE] == pytest.approx(np.sqrt(covered) / UNIT_PIXELS, abs=1e-5)
+        assert label[row, 1, COVERAGE] == pytest.approx(np.sqrt(covered) * PIXEL_MM / UNIT_MM, abs=1e-5)
         if row == 0:
             expected = 1 if covered / (w * h) > SHARE_OF_BOX else UNSURE if covered else 0
             seen = max(np.ptp(np.clip([x1, x1 + w], 0, VIEW)), np.ptp(np.clip([y1, y1 + h], 0, VIEW)))
@@ -60,7 +61,7 @@ def test_one_box_against_a_count_of_its_pixels(seed):
             expected = 1 if share >= SHARE_OF_CELL or middle else UNSURE if share > 0.02 else 0
             extent = max(w, h)
         assert label[row, 1, PRESENT] == expected
-        assert label[row, 1, EXTENT] == (pytest.approx(extent / UNIT_PIXELS) if expected == 1 else 0)
+        assert label[row, 1, EXTENT] == (pytest.approx(extent * PIXEL_MM / UNIT_MM) if expected == 1 else 0)
 
 
 def test_order_of_boxes_does_not_matter_and_the_largest_counts():
@@ -68,7 +69,7 @@ def test_order_of_boxes_does_not_matter_and_the_largest_counts():
     corner = rng.uniform(-10, 80, (12, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(5, 40, (12, 2)), rng.integers(0, 2, (12, 1))], 1)
     boxes = boxes.astype(np.float32)
-    options = {"view_size": VIEW, "strides": STRIDES, "n_findings": 2}
+    options = {"view_size": VIEW, "strides": STRIDES, "n_findings": 2, "pixel_mm": PIXEL_MM}
     label = region_labels(boxes, **options)
     np.testing.assert_allclose(region_labels(boxes[::-1], **options), label, atol=1e-6)
     alone = [region_labels(boxes[i : i + 1], **options) for i in range(12)]
@@ -77,5 +78,6 @@ def test_order_of_boxes_does_not_matter_and_the_largest_counts():
 
 
 def test_without_boxes_nothing_is_present():
-    label = region_labels(np.zeros((0, 5), np.float32), view_size=64, strides=(16,), n_findings=4)
+    none = np.zeros((0, 5), np.float32)
+    label = region_labels(none, view_size=64, strides=(16,), n_findings=4, pixel_mm=1.0)
     assert label.shape == (17, 4, 3) and not label.any()
