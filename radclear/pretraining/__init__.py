@@ -14,6 +14,7 @@ _HOMES = {
     "KNNProbe": "probe",
     "LeCLLoss": "criterion",
     "LeCLTrainer": "trainer",
+    "MixWithStart": "start_mixing",
     "MomentumNetwork": "momentum",
     "PhantomSlices": "phantom_slices",
     "Photometric": "photometric",

@@ -244,6 +244,24 @@ def test_two_processes_warm_up_together_and_one_writes(bundles, tmp_path, stream
     assert len(seen.patients) == (0 if stream else 3)
 
 
+def test_a_warm_up_stores_its_weights_mixed_with_those_it_started_from(bundles, cohort, tmp_path):
+    start = bundles / "lecl_gated_cnn" / "models" / "model.pt"
+    stored = {}
+    for share in (0.0, 0.75):
+        options = {"dataset_dir": cohort, "output_bundle": tmp_path / str(share), "image_size": 64}
+        options |= {"max_epochs": 1, "slices_per_epoch": 8, "slices_per_batch": 4, "precision": "float32"}
+        options |= {"initial_weights": start, "start_share": share}
+        _, code = run_config(config(bundles, "lecl_gated_cnn", "warm_up"), workflow_type="train", **options)
+        assert not code
+        stored[share] = torch.load(tmp_path / str(share) / "models" / "model.pt", weights_only=True)
+        record = json.loads((tmp_path / str(share) / "configs" / "metadata.json").read_text())
+        assert record["radclear"]["weights"]["model.pt"]["settings"]["start_share"] == share
+    began = torch.load(start, weights_only=True)
+    for name, mixed in stored[0.75].items():
+        expected = 0.75 * began[name].double() + 0.25 * stored[0.0][name].double()
+        torch.testing.assert_close(mixed.double(), expected, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -252,6 +270,7 @@ def test_two_processes_warm_up_together_and_one_writes(bundles, tmp_path, stream
         ({"slices_per_batch": 0}, "slices_per_batch is 0; expected a multiple of 1"),
         ({"frozen_stages": 5}, "frozen_stages is 5"),
         ({"dataset_dir": "nowhere"}, "nowhere/labels.csv does not exist"),
+        ({"start_share": 0.5}, "start_share is 0.5 without initial_weights"),
     ],
 )
 def test_a_warm_up_that_cannot_start_says_why_in_a_sentence(bundles, cohort, tmp_path, options, said, capsys):
