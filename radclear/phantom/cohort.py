@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from radclear.phantom.dicom import write_dicom
 from radclear.phantom.disease import Patient, stream
 from radclear.phantom.nifti import write_nifti
 from radclear.phantom.torso import check_extent, make_phantom
+from radclear.processes import worker_pool
 
 FORMATS = ("dicom", "nifti")
 #: Raised whenever the same seed would give other voxels or labels, so that a cohort is never finished by
@@ -180,26 +179,9 @@ def _run(tasks: list[tuple[str, str, dict]], workers: int):
         for task in tasks:
             yield _write_study(*task)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(workers, len(tasks)), mp_context=context, initializer=_end_with_parent
-    ) as pool:
-        futures = [pool.submit(_write_study, *task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when the process that started it is killed, instead of waiting for work for ever."""
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    with worker_pool(min(workers, len(tasks))) as pool:
+        for future in as_completed([pool.submit(_write_study, *task) for task in tasks]):
+            yield future.result()
 
 
 def _write_study(folder: str, name: str, settings: dict) -> tuple[str, dict]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, WeightedRandomSampler
 
 from radclear.ct import DEFAULT_WINDOWS, Window, find_studies
-from radclear.pretraining.annotated_studies import read_studies
+from radclear.pretraining.annotated_studies import GreyStudy, read_studies
 from radclear.pretraining.annotated_views import AnnotatedViews, CohortError, finding_name, slice_weights
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class AnnotatedSlices(Dataset):
         findings: names, sorted.
         shown: (slices, findings) bool.
         n_studies: studies read.
+        pixel_mm: of each study, side of a pixel of its resized slices in millimetres.
         patients: whose they are; None where a `labels.csv` does not tell of all.
         views_per_item: 2 with twins, 1 without.
     """
@@ -63,7 +65,9 @@ class AnnotatedSlices(Dataset):
 
         Raises:
             CohortError: a table is missing or has no row for this split, a box names an absent slice, slices
-                are not square, sizes do not fit, or studies are not twins where they should be.
+                or pixels are not square, sizes do not fit, studies are not twins where they should be, or a
+                process that reads was ended.
+            CTInputError: a study cannot be read.
         """
         self.views = AnnotatedViews(
             windows=windows,
@@ -116,28 +120,30 @@ class AnnotatedSlices(Dataset):
         n_before = self.n_studies
         sources = [source for source in find_studies(folder / "studies") if source.name in studies]
         views = self.views
-        for study in read_studies(
-            sources, windows=views.windows, image_size=views.image_size, workers=workers
-        ):
-            n_slices = study.stack.shape[1]
-            own = by_study.get(study.name, boxes.iloc[:0])
-            if len(own) and not 0 <= own["slice"].min() <= own["slice"].max() < n_slices:
-                wrong = own.loc[(own["slice"] < 0) | (own["slice"] >= n_slices), "slice"].iloc[0]
-                raise CohortError(f"boxes.csv names slice {wrong} of {study.name}, which has {n_slices}")
-            table = own[["x1", "y1", "x2", "y2", "finding"]].to_numpy(np.float32)
-            table[:, :4] *= study.scale
-            self.boxes += [table[(own["slice"] == z).to_numpy()] for z in range(n_slices)]
-            self._where += [(self.n_studies, z) for z in range(n_slices)]
-            self._first.append(len(self._where) - n_slices)
-            self.stacks.append(study.stack)
-            self.pixel_mm.append(study.pixel_mm)
-            names.append(study.name)
+        found = read_studies(sources, windows=views.windows, image_size=views.image_size, workers=workers)
+        with closing(found):  # whoever refuses a study does not wait for the others
+            for study in found:
+                self._keep(study, by_study.get(study.name, boxes.iloc[:0]))
+                names.append(study.name)
         if self.n_studies - n_before != len(studies):
             raise CohortError(
                 f"{folder / 'labels.csv'} names {len(studies)} studies, of which {folder / 'studies'} holds "
                 f"{self.n_studies - n_before}"
             )
         return names
+
+    def _keep(self, study: GreyStudy, boxes: pd.DataFrame) -> None:
+        n_slices = study.stack.shape[1]
+        if len(boxes) and not 0 <= boxes["slice"].min() <= boxes["slice"].max() < n_slices:
+            wrong = boxes.loc[(boxes["slice"] < 0) | (boxes["slice"] >= n_slices), "slice"].iloc[0]
+            raise CohortError(f"boxes.csv names slice {wrong} of {study.name}, which has {n_slices}")
+        table = boxes[["x1", "y1", "x2", "y2", "finding"]].to_numpy(np.float32)
+        table[:, :4] *= study.scale
+        self.boxes += [table[(boxes["slice"] == z).to_numpy()] for z in range(n_slices)]
+        self._first.append(len(self._where))
+        self._where += [(self.n_studies, z) for z in range(n_slices)]
+        self.stacks.append(study.stack)
+        self.pixel_mm.append(study.pixel_mm)
 
     def __len__(self) -> int:
         return len(self._where)

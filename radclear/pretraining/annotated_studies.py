@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from radclear.ct import StudySource, Window, read_study, slice_stack
 from radclear.pretraining.annotated_views import CohortError
+from radclear.processes import worker_pool
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,29 @@ def read_studies(
         sources: where they are.
         windows: the windows to see them under.
         image_size: S.
-        workers: processes that read; 1 reads in this one.
+        workers: processes that read; 0 and 1 read in this one.
 
     Raises:
-        CohortError: slices of a study are not square.
+        CohortError: slices or pixels of a study are not square, workers are fewer than 0, or one of them was
+            ended from outside.
         CTInputError: a study cannot be read.
     """
+    if workers < 0:
+        raise CohortError(f"num_workers is {workers}; expected 0 or more")
     read = partial(_read, windows=tuple(windows), image_size=image_size)
     with ExitStack() as stack:
         if workers > 1 and len(sources) > 1:
-            # a fork of a process that uses threads can hang, and a GPU does not survive it
-            context = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(min(workers, len(sources)), mp_context=context))
-            found = pool.map(read, sources)
+            each = stack.enter_context(worker_pool(min(workers, len(sources)))).map(read, sources)
         else:
-            found = map(read, sources)
-        for name, grey, scale, pixel_mm in found:
-            yield GreyStudy(name, torch.from_numpy(grey), scale, pixel_mm)
+            each = map(read, sources)
+        try:
+            for name, grey, scale, pixel_mm in each:
+                yield GreyStudy(name, torch.from_numpy(grey), scale, pixel_mm)
+        except BrokenProcessPool as error:
+            raise CohortError(
+                f"one of {workers} processes that read the cohort was ended, perhaps for want of memory; try "
+                "fewer with --num_workers"
+            ) from error
 
 
 def _read(
@@ -67,8 +73,12 @@ def _read(
 ) -> tuple[str, np.ndarray, float, float]:
     study = read_study(source.path)
     rows, columns = study.hu.shape[1:]
-    if rows != columns:
-        raise CohortError(f"{source.name} has slices of {(rows, columns)} pixels; expected square ones")
+    x_mm, y_mm, _ = study.spacing_mm
+    if rows != columns or abs(x_mm - y_mm) > 0.01 * x_mm:
+        raise CohortError(
+            f"{source.name} has slices of {rows} x {columns} pixels of {y_mm:.3f} x {x_mm:.3f} mm; expected "
+            "square ones"
+        )
     grey = slice_stack(study, windows=windows, size=image_size).numpy()
     scale = image_size / columns
-    return source.name, grey, scale, study.spacing_mm[0] / scale
+    return source.name, grey, scale, x_mm / scale

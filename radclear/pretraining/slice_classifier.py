@@ -63,7 +63,7 @@ class SliceClassifier(nn.Module):
         """(B, 1, S, S) float in [0, 1] → (B, 1 + (S/32)² + (S/16)², F, 3) float32.
 
         Rows as those of `radclear.pretraining.region_labels` with strides (32, 16): the logit of presence,
-        the logarithm of the extent, and the coverage.
+        the logarithm of the extent in `UNIT_MM`, and the coverage in `UNIT_MM`.
         """
         with torch.autocast(x.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             map_, maps = normalize_slices(x), []
@@ -113,7 +113,11 @@ class RegionLoss(nn.Module):
         self.cell_size_weight = cell_size_weight
 
     def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """(B, 1 + N, F, 3) outputs and labels → scalar."""
+        """(B, 1 + N, F, 3) outputs and labels → scalar.
+
+        Labels hold the extent in `UNIT_MM` and presence as 0, 1 or `UNSURE`, outputs the logarithm of the
+        one and the logit of the other.
+        """
         loss = self.slice_weight * self._presence(outputs[:, 0], labels[:, 0])
         loss = loss + self.cell_weight * self._presence(outputs[:, 1:], labels[:, 1:])
         covered = F.smooth_l1_loss(outputs[:, 0, :, COVERAGE], labels[:, 0, :, COVERAGE], beta=SIZE_BETA)

@@ -14,7 +14,7 @@ class MixWithStart:
 
     share · start + (1 − share) · trained, weight by weight, as WiSE-FT does (Wortsman et al. 2022, arXiv
     2109.01903, eq. 1): what the start knew and the training forgot comes back in part, and most of what was
-    learnt stays. The two must be connected by training: nothing is to be expected of strangers.
+    learnt stays. This works where one was trained from the other; expect nothing of unrelated weights.
 
     Args:
         network: whose weights, as they are now, are the start.
@@ -26,8 +26,8 @@ class MixWithStart:
     """
 
     def __init__(self, network: nn.Module, *, share: float, started: bool = True) -> None:
-        if not 0 <= share < 1:
-            raise CohortError(f"start_share is {share}; expected 0 to below 1")
+        if not isinstance(share, int | float) or not 0 <= share < 1:
+            raise CohortError(f"start_share is {share!r}; expected 0 to below 1")
         if share and not started:
             raise CohortError(f"start_share is {share} without initial_weights; name them, or leave it out")
         self.network = network

@@ -271,6 +271,7 @@ def test_a_warm_up_stores_its_weights_mixed_with_those_it_started_from(bundles, 
         ({"frozen_stages": 5}, "frozen_stages is 5"),
         ({"dataset_dir": "nowhere"}, "nowhere/labels.csv does not exist"),
         ({"start_share": 0.5}, "start_share is 0.5 without initial_weights"),
+        ({"num_workers": -1}, "num_workers is -1; expected 0 or more"),
     ],
 )
 def test_a_warm_up_that_cannot_start_says_why_in_a_sentence(bundles, cohort, tmp_path, options, said, capsys):

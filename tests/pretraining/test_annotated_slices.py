@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from torch import nn
 
 from radclear.backbones import build
 from radclear.ct import read_study
-from radclear.phantom import write_cohort
+from radclear.phantom import make_phantom, write_cohort, write_nifti
 from radclear.phantom.labels import DISEASE_CLASSES, LESION_KINDS, LOCATION_CLASSES
 from radclear.pretraining import AnnotatedSlices, ClipGradients, RegionLoss, SliceClassifier, balanced_sampler
 from radclear.pretraining.annotated_views import CohortError
@@ -108,6 +110,28 @@ def test_several_processes_read_what_one_reads(cohort, slices):
     assert both.n_studies == slices.n_studies and both.pixel_mm == slices.pixel_mm
     assert all(torch.equal(a, b) for a, b in zip(both.stacks, slices.stacks, strict=True))
     assert all(np.array_equal(a, b) for a, b in zip(both.boxes, slices.boxes, strict=True))
+
+
+def test_a_wrong_box_ends_the_reading_of_several_processes_with_a_sentence(cohort, tmp_path):
+    (tmp_path / "studies").symlink_to(cohort / "studies")
+    (tmp_path / "labels.csv").symlink_to(cohort / "labels.csv")
+    boxes = pd.read_csv(cohort / "boxes.csv")
+    boxes.assign(slice=99).to_csv(tmp_path / "boxes.csv", index=False)
+    with pytest.raises(CohortError, match="boxes.csv names slice 99 of phantom-"):
+        AnnotatedSlices(tmp_path, image_size=64, workers=2)
+
+
+def test_slices_of_oblong_pixels_are_refused(tmp_path):
+    """Lengths in millimetres would depend on the direction."""
+    phantom = make_phantom(3, n_slices=24, size=64)
+    affine = phantom.affine.copy()
+    affine[1, 1] *= 1.5
+    (tmp_path / "studies").mkdir()
+    write_nifti(replace(phantom, affine=affine), tmp_path / "studies" / "a.nii")
+    (tmp_path / "labels.csv").write_text("study,split\na.nii,train\n")
+    (tmp_path / "boxes.csv").write_text("study,slice,x1,y1,x2,y2,site,kind\na.nii,3,1,1,9,9,lung,primary\n")
+    with pytest.raises(CohortError, match=r"a.nii has slices of 64 x 64 pixels of .*; expected square ones"):
+        AnnotatedSlices(tmp_path, image_size=64)
 
 
 def test_crops_hold_the_middle_of_a_box_of_their_slice_and_show_the_slice_there(cohort, slices):

@@ -45,7 +45,9 @@ def test_weights_lie_between_start_and_end_by_the_share(share):
     ("options", "said"),
     [
         ({"share": 1.0}, "start_share is 1.0; expected 0 to below 1"),
+        ({"share": -0.1}, "start_share is -0.1"),
         ({"share": float("nan")}, "start_share is nan"),
+        ({"share": "half"}, "start_share is 'half'"),
         ({"share": 0.5, "started": False}, "start_share is 0.5 without initial_weights"),
     ],
 )
