@@ -19,16 +19,16 @@ class MixWithStart:
     Args:
         network: whose weights, as they are now, are the start.
         share: of the start in the mixture, from 0 (nothing is done) to below 1.
-        started: whether the network starts from weights and not from random ones.
+        started_from: where those weights are from; None of random ones.
 
     Raises:
         CohortError: a share outside its range, or of a network that starts from random weights.
     """
 
-    def __init__(self, network: nn.Module, *, share: float, started: bool = True) -> None:
+    def __init__(self, network: nn.Module, *, share: float, started_from: object) -> None:
         if not isinstance(share, int | float) or not 0 <= share < 1:
             raise CohortError(f"start_share is {share!r}; expected 0 to below 1")
-        if share and not started:
+        if share and started_from is None:
             raise CohortError(f"start_share is {share} without initial_weights; name them, or leave it out")
         self.network = network
         self.share = share

@@ -24,7 +24,7 @@ def trained(share: float):
         end.update({name: tensor.clone() for name, tensor in network.state_dict().items()})
 
     engine = Engine(step)
-    MixWithStart(network, share=share).attach(engine)
+    MixWithStart(network, share=share, started_from="model.pt").attach(engine)
     engine.run([0, 1], max_epochs=2)
     return start, end, network.state_dict()
 
@@ -48,9 +48,9 @@ def test_weights_lie_between_start_and_end_by_the_share(share):
         ({"share": -0.1}, "start_share is -0.1"),
         ({"share": float("nan")}, "start_share is nan"),
         ({"share": "half"}, "start_share is 'half'"),
-        ({"share": 0.5, "started": False}, "start_share is 0.5 without initial_weights"),
+        ({"share": 0.5, "started_from": None}, "start_share is 0.5 without initial_weights"),
     ],
 )
 def test_what_cannot_be_mixed_is_refused(options, said):
     with pytest.raises(CohortError, match=said):
-        MixWithStart(nn.Linear(2, 2), **options)
+        MixWithStart(nn.Linear(2, 2), **{"started_from": "model.pt", **options})
