@@ -7,6 +7,7 @@ from radclear.bundle.annotated_training import (
     training_network,
 )
 from radclear.bundle.answering import StudyAnswers
+from radclear.bundle.average_weights import AverageWeights
 from radclear.bundle.best_weights import BestWeights, StopEarly
 from radclear.bundle.command_options import check_options
 from radclear.bundle.crossval import CrossValidation, run_crossval
@@ -53,6 +54,7 @@ from radclear.bundle.training_inputs import check_training, expected_embeddings
 from radclear.bundle.weights import WeightsError, read_weights, store_weights, verify_weights
 
 __all__ = [
+    "AverageWeights",
     "BackboneBundle",
     "BestWeights",
     "BundleError",

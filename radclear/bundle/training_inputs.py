@@ -37,8 +37,8 @@ def check_numbers(values: Mapping[str, Any]) -> None:
     """Refuse what no training can work with, under the name of its option.
 
     Args:
-        values: key of the config → value; `seed` from 0, `learning_rate` above 0, `attention_weight` from 0,
-            `max_instances` also None, all others whole numbers from 1.
+        values: key of the config → value; `seed` from 0, `learning_rate` above 0, `average_decay` from 0 to
+            below 1, `attention_weight` from 0, `max_instances` also None, all others whole numbers from 1.
 
     Raises:
         BundleError: says which, and what was expected.
@@ -49,6 +49,7 @@ def check_numbers(values: Mapping[str, Any]) -> None:
         good, expected = {
             "seed": (whole and value >= 0, "a whole number from 0"),
             "learning_rate": (number and value > 0, "a number above 0"),
+            "average_decay": (number and 0 <= value < 1, "a number from 0 to below 1"),
             "max_instances": (value is None or (whole and value >= 1), "a whole number from 1, or None"),
             "attention_weight": (number and value >= 0, "a number from 0"),
         }.get(name, (whole and value >= 1, "a whole number from 1"))

@@ -279,6 +279,7 @@ def test_what_cannot_start_ends_with_one_sentence_and_code_2(
         ("learning_rate", -1, "a number above 0"),
         ("learning_rate", math.nan, "a number above 0"),
         ("attention_weight", "high", "a number from 0"),
+        ("average_decay", 1, "a number from 0 to below 1"),
         ("seed", -1, "a whole number from 0"),
     ],
 )
