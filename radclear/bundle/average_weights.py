@@ -15,8 +15,8 @@ class AverageWeights:
     """Exponential moving average of the weights over the steps of a training; a handler of the trainer.
 
     After step n each weight's mean m becomes d · m + (1 − d) · w, with d = min(decay, (1 + n) / (10 + n)), so
-    that a short training is not held back by its random start. Averages over late steps of a stochastic descent
-    lie nearer the optimum than the last step (Polyak and Juditsky 1992, doi:10.1137/0330046).
+    that a short training is not held back by its random start. Averages over late steps of a stochastic
+    descent lie nearer the optimum than the last step (Polyak and Juditsky 1992, doi:10.1137/0330046).
 
     Attributes:
         network: a copy of the network with the mean weights, in eval mode until a caller changes it.
