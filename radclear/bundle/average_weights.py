@@ -20,6 +20,8 @@ class AverageWeights:
 
     Attributes:
         network: a copy of the network with the mean weights, in eval mode until a caller changes it.
+        trained: the network that is trained.
+        decay, steps: d's bound above, and the steps that were taken.
     """
 
     def __init__(self, network: nn.Module, *, decay: float = 0.0) -> None:
@@ -33,7 +35,7 @@ class AverageWeights:
             BundleError: a decay outside its range.
         """
         if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay < 1:
-            raise BundleError(f"average_decay is {decay!r}; expected 0 (no mean over steps) to below 1")
+            raise BundleError(f"average_decay is {decay!r}; expected a number from 0 to below 1")
         self.trained = network
         self.decay = decay
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
@@ -45,9 +47,13 @@ class AverageWeights:
 
     @torch.no_grad()
     def __call__(self, engine: Engine) -> None:
+        """Take the weights as they are now into the mean."""
         self.steps += 1
         share = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
         trained = self.trained.state_dict()
         for name, mean in self.network.state_dict().items():
             new = trained[name].to(mean.device)
-            mean.lerp_(new, share) if mean.is_floating_point() else mean.copy_(new)
+            if mean.is_floating_point():
+                mean.lerp_(new, share)
+            else:
+                mean.copy_(new)

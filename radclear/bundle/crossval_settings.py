@@ -33,7 +33,8 @@ class TrainingChoices:
         n_folds, seed: of the folds; fold k trains with seed + k.
         aggregator: one of `radclear.aggregation.AGGREGATORS`.
         kind: `"multiclass"` or `"ordinal"` for a task of ordered classes.
-        max_epochs, learning_rate, patience, bags_per_batch, max_instances, balance: keys of `train.json`.
+        max_epochs, learning_rate, average_decay, patience, bags_per_batch, max_instances, balance: keys of
+            `train.json`.
         calibration: `"temperature"` or `"isotonic"`; no fold depends on it.
     """
 
@@ -43,6 +44,7 @@ class TrainingChoices:
     kind: str | None = None
     max_epochs: int | None = None
     learning_rate: float | None = None
+    average_decay: float | None = None
     patience: int | None = None
     bags_per_batch: int | None = None
     max_instances: int | None = None
@@ -97,7 +99,10 @@ class TrainingChoices:
         config = {**read_config(bundle_root, name="train"), **self.overrides(bundle_root)}
         keys = ("task", "kind", "classes", "windows", "image_size", "aggregator", "seed", "max_epochs")
         keys += ("learning_rate", "patience", "val_interval", "bags_per_batch", "max_instances", "balance")
-        return {"n_folds": self.n_folds, **{key: config[key] for key in keys}}
+        settings = {"n_folds": self.n_folds, **{key: config[key] for key in keys}}
+        if config.get("average_decay"):  # heads of before the key, and runs of theirs, have none
+            settings["average_decay"] = config["average_decay"]
+        return settings
 
 
 def _same_options(target: str, chosen: type) -> bool:

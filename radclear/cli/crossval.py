@@ -53,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-epochs", metavar="N", type=positive_int)
     parser.add_argument("--learning-rate", metavar="X", type=_positive)
+    parser.add_argument(
+        "--average-decay", metavar="X", type=_share, help="keep a running mean of the weights (0: do not)"
+    )
     parser.add_argument("--patience", metavar="N", type=positive_int, help="validations without a lower loss")
     parser.add_argument("--bags-per-batch", metavar="N", type=positive_int)
     parser.add_argument("--max-instances", metavar="N", type=positive_int)
@@ -99,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
         kind=args.kind,
         max_epochs=args.max_epochs,
         learning_rate=args.learning_rate,
+        average_decay=args.average_decay,
         patience=args.patience,
         bags_per_batch=args.bags_per_batch,
         max_instances=args.max_instances,
@@ -162,4 +166,14 @@ def _positive(text: str) -> float:
         number = 0.0
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
     return number

@@ -47,7 +47,9 @@ class Holder:
     def __enter__(self) -> Holder:
         command = [sys.executable, "-c", _HOLDER, str(self.leave_mib)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout.readline() == "held\n"
+        if self.process.stdout.readline() != "held\n":
+            self.process.kill()
+            raise RuntimeError("the process that was to hold the GPU's memory ended")
         return self
 
     def __exit__(self, *exception) -> None:

@@ -261,9 +261,11 @@ def test_an_ensemble_that_answers_otherwise_is_not_put_in_place(done, tmp_path):
 def test_staging_of_both_kinds_and_other_aggregators(
     kind, aggregator, bundles, cohort, tmp_path, clean_process
 ):
-    choices = replace(CHOICES, kind=kind, aggregator=aggregator, learning_rate=0.01)
+    choices = replace(CHOICES, kind=kind, aggregator=aggregator, learning_rate=0.01, average_decay=0.5)
     run = crossval(bundles, cohort, tmp_path / "run", STAGING, choices)
     store_ensemble(run, tmp_path / "head", demonstration=False)
+    entry = read_metadata(tmp_path / "head")["radclear"]["weights"]["model.pt"]
+    assert entry["settings"]["average_decay"] == 0.5
     head = load_head(tmp_path / "head", backbone_bundle=run.backbone)
     assert head.kind == kind and head.operating_points is None
     table = read_predictions(run.predictions)

@@ -30,13 +30,14 @@ def crossval(bundles, cohort, output, *more, task="disease"):
 def test_folds_then_evaluation_then_prediction(bundles, studies, cohort, tmp_path, capsys):
     head = tmp_path / "heads" / "staging_classification"
     options = ("--kind", "ordinal", "--aggregator", "gated", "--learning-rate", "0.01", "--patience", "2")
-    options = (*options, "--output_bundle", head, "--seed", "4")
+    options = (*options, "--output_bundle", head, "--seed", "4", "--average-decay", "0.25")
     assert crossval(bundles, cohort, tmp_path / "cv", *options, task="staging") == 0
     shown = capsys.readouterr()
     assert "24 studies of 24 patients; 6 excluded" in shown.out and "6 held out: split test" in shown.out
     assert "3 trained, 0 there already" in shown.out and "ensemble: " in shown.out and not shown.err
     assert crossval(bundles, cohort, tmp_path / "cv", *options, task="staging") == 0
     assert "0 trained, 3 there already" in capsys.readouterr().out
+    assert json.loads((tmp_path / "cv" / "settings.json").read_text())["average_decay"] == 0.25
 
     predictions = tmp_path / "cv" / "predictions.csv"
     command = ["evaluate", str(predictions), "--output", str(tmp_path / "report"), "--task", "staging"]
@@ -92,7 +93,16 @@ def test_what_cannot_be_is_said_in_one_sentence_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(
-    "option", [("--folds", "0"), ("--seed", "-1"), ("--learning-rate", "0"), ("--task", "lungs")]
+    "option",
+    [
+        ("--folds", "0"),
+        ("--seed", "-1"),
+        ("--learning-rate", "0"),
+        ("--task", "lungs"),
+        ("--average-decay", "1"),
+        ("--average-decay", "-0.1"),
+        ("--average-decay", "nan"),
+    ],
 )
 def test_options_out_of_range(option, capsys):
     with pytest.raises(SystemExit) as stop:
