@@ -48,9 +48,9 @@ def test_weights_know_whom_they_were_trained_on(name, shipped):
     stated = re.search(r"studies of (\d+) patients", entry["training"])
     n_patients = int(stated[1]) if stated else entry["n_studies"]["train"]  # else one study each
     assert max(map(len, trained_on)) <= n_patients <= sum(map(len, trained_on))
-    assert len(trained_on) == (4 if name == "lecl_gated_cnn" else 1)
-    seeds = {"lecl_gated_cnn": (31, 47), "lecl_vit": (41,), "lecl_vssm": (41,)}.get(name, (2026,))
-    phantoms = {patient_name(study_seed(seed, number)) for seed in seeds for number in range(2400)}
+    assert len(trained_on) == (5 if name == "lecl_gated_cnn" else 1)
+    seeds = {"lecl_gated_cnn": (31, 47, 53), "lecl_vit": (41,), "lecl_vssm": (41,)}.get(name, (2026,))
+    phantoms = {patient_name(study_seed(seed, number)) for seed in seeds for number in range(3600)}
     seen = seen_patients(file, phantoms)
     assert seen.on_record == "all" and 0.9 * n_patients < len(seen.patients) <= n_patients
     assert not seen_patients(file, {patient_name(study_seed(99, number)) for number in range(9)}).patients

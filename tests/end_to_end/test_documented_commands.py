@@ -31,7 +31,7 @@ SMALLER = {
     "--samples-per-batch 4 --probe-slices 4 ",
     r"pretraining_cost .*": "pretraining_cost --backbones vit_nano --image-size 64 --slices 4 --steps 1 "
     "--epochs 2",
-    r"--studies (300|436|520|600|840|2400)": "--studies 12",
+    r"--studies (300|436|520|600|840|1000|3600)": "--studies 12",
     r" --splits 0\.8 0\.1 0\.1": "",
     r"--slices 64": "--slices 24",
     r"--size (96|128|256)": "--size 64",
