@@ -6,7 +6,7 @@ CLAM (Lu et al. 2021, arXiv 2004.09666), and tells how much evidence of its find
 slices a branch can be taught its finding, see `radclear.aggregation.supervised_attention`; without them the
 branches share the work as the labels make them.
 
-Legend: B studies, n instances, K branches, h hidden dimension, C classes.
+Legend: B studies, n instances, W windows, d embedding dimension, K branches, h hidden dimension, C classes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from radclear.aggregation.mil import MILAggregator, at_least_float32, last_layers
+from radclear.aggregation.mil import AggregationError, MILAggregator, at_least_float32, last_layers
 
 RARE_LOGIT = -3.0  # an instance shows a finding seldom: where training starts
 
@@ -31,6 +31,10 @@ class MultiBranchMIL(MILAggregator):
     without. The attention of an instance is the mean of its a_ik, weighted with sigmoid(e_k): a branch that
     found nothing does not point anywhere.
 
+    With `n_windows` W above 1, h_i is made of a whole slice: its W embeddings, one under each window, side by
+    side. So what one window shows can tell what the other means. Attention and evidence of a slice are handed
+    on to its W instances, the attention in equal parts.
+
     Attributes:
         attention: (B, n) of the last forward, detached; sums to 1 over a bag and is exactly 0 where masked.
     """
@@ -41,6 +45,7 @@ class MultiBranchMIL(MILAggregator):
         n_classes: int,
         *,
         n_branches: int | None = None,
+        n_windows: int = 1,
         hidden_dim: int = 128,
         reduced_dim: int = 16,
         dropout: float = 0.3,
@@ -50,14 +55,21 @@ class MultiBranchMIL(MILAggregator):
         Args:
             embedding_dim, n_classes, hidden_dim, kind: see `MILAggregator`.
             n_branches: K; one per class by default.
+            n_windows: W, neighbouring instances of a bag that are one slice; 1 looks at each by itself.
             reduced_dim: width to which a branch's pooled vector is reduced.
             dropout: probability, of the embeddings, the hidden instances and the study's vector.
         """
         super().__init__(embedding_dim, n_classes, hidden_dim=hidden_dim, dropout=dropout, kind=kind)
+        if n_windows < 1:
+            raise AggregationError(f"n_windows is {n_windows}; expected 1 or more")
         self.n_branches = n_branches or n_classes
+        self.n_windows = n_windows
         self.one_per_class = self.n_branches == n_classes and kind != "ordinal"
         self.instance = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(embedding_dim, hidden_dim), nn.GELU(), nn.Dropout(dropout)
+            nn.Dropout(dropout),
+            nn.Linear(n_windows * embedding_dim, hidden_dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
         )
         self.scorer = nn.Sequential(
             nn.Linear(hidden_dim, hidden_dim), nn.Tanh(), nn.Linear(hidden_dim, self.n_branches)
@@ -82,7 +94,8 @@ class MultiBranchMIL(MILAggregator):
         self, feats: torch.Tensor, mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Logits (B, C), attention (B, n, K) and evidence (B, n, K), logits of "this instance shows it"."""
-        hidden = self.instance(self.checked(feats, mask))
+        feats, mask = self._slices(self.checked(feats, mask), mask)
+        hidden = self.instance(feats)
         scores = at_least_float32(self.scorer(hidden))
         if mask is not None:
             scores = scores.masked_fill(~mask.unsqueeze(2), float("-inf"))
@@ -98,4 +111,31 @@ class MultiBranchMIL(MILAggregator):
         logits = at_least_float32(self.head(study))
         if self.one_per_class:
             logits = logits + found
+        if self.n_windows > 1:
+            branches = branches.repeat_interleave(self.n_windows, dim=1) / self.n_windows
+            evidence = evidence.repeat_interleave(self.n_windows, dim=1)
         return logits, branches, evidence
+
+    def _slices(
+        self, feats: torch.Tensor, mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(B, n, d) instances and their mask to (B, n/W, W·d) slices and theirs."""
+        n_windows = self.n_windows
+        if n_windows == 1:
+            return feats, mask
+        if feats.shape[1] % n_windows:
+            raise AggregationError(
+                f"{feats.shape[1]} instances cannot be slices of {n_windows} windows each, which this head "
+                "takes together: pass whole slices, the windows of a slice beside each other"
+            )
+        depth = feats.shape[1] // n_windows
+        feats = feats.reshape(feats.shape[0], depth, n_windows * feats.shape[2])
+        if mask is not None:
+            windows = mask.reshape(mask.shape[0], depth, n_windows)
+            mask = windows.all(dim=2)
+            if not torch.equal(mask, windows.any(dim=2)):
+                raise AggregationError(
+                    "some slices are real under one window and padded under another; expected a mask that is "
+                    f"the same for the {n_windows} windows of a slice"
+                )
+        return feats, mask

@@ -19,7 +19,7 @@ from radclear.bundle.domain import Domain, describe
 from radclear.bundle.head_weights import weights_for_backbone
 from radclear.bundle.isotonic import check_isotonic
 from radclear.bundle.location import BundleError, read_metadata
-from radclear.bundle.network import HeadNetwork
+from radclear.bundle.network import HeadNetwork, check_windows
 from radclear.bundle.weights import (
     DEFAULT_FILE,
     WeightsError,
@@ -168,6 +168,7 @@ class Head(LoadedBundle):
         super().__init__(bundle_root, windows=windows, image_size=image_size)
         if kind not in KINDS:
             raise BundleError(f"{self.name}: kind is {kind!r}; expected one of {', '.join(KINDS)}")
+        check_windows(network.aggregator, len(self.windows))
         file_name = weights_for_backbone(
             self.path, backbone_path=backbone.path, weights_sha256=backbone.weights_sha256
         )

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from radclear.aggregation import StudyClassifier
 from radclear.bundle.domain import PREFIX
+from radclear.bundle.location import BundleError
 from radclear.bundle.weights import WeightsError, aggregator_only
 
 
@@ -52,3 +54,14 @@ class HeadNetwork(StudyClassifier):
                 "aggregator and backbone"
             )
         return super().load_state_dict(dict(own, **state_dict), strict=True, assign=assign)
+
+
+def check_windows(aggregator: nn.Module, n_windows: int) -> None:
+    """Refuse an aggregator that takes the windows of a slice together, and another number of them."""
+    together = getattr(aggregator, "n_windows", 1)
+    if together not in (1, n_windows):
+        raise BundleError(
+            f"the aggregator takes {together} windows of a slice together (n_windows), and the bundle shows "
+            f"each slice under {n_windows}; write {n_windows} as n_windows of the aggregator in train.json, "
+            "inference.json and evaluate.json of the head, and train it anew"
+        )

@@ -13,6 +13,7 @@ from torch import nn
 from radclear.bundle.annotated_training import annotated_slices
 from radclear.bundle.configs import config_parser, own_error
 from radclear.bundle.location import METADATA, BundleError, find_backbone
+from radclear.bundle.network import check_windows
 from radclear.errors import RadclearError
 
 _LOADING = ("inference", "evaluate")
@@ -44,13 +45,15 @@ def check_network(
         target = Path(output_bundle if there else bundle_root)
         values = {"kind": kind, "backbone_bundle": str(find_backbone(bundle_root, backbone_bundle))}
         for name in _LOADING:
-            difference = _difference(network, config_parser(target, values, name=name))
+            parser = config_parser(target, values, name=name)
+            difference = _difference(network, parser)
             if difference:
                 raise BundleError(
                     f"{target / 'configs' / name}.json could not load what train.json trains: {difference}. "
                     "Write the same aggregator into train.json, inference.json and evaluate.json of the head"
                     + (", and name a folder that is not there yet with --output_bundle" if there else "")
                 )
+        check_windows(network, len(parser["windows"]))
         annotated = annotated_slices(boxes, kinds=box_kinds, findings=findings)
         n_branches = getattr(network, "n_branches", 1)
         if annotated is not None and n_branches != max(len(findings), 1):

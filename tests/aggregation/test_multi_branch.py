@@ -63,6 +63,59 @@ def test_matches_plain_arithmetic_in_float64(n_branches):
     np.testing.assert_allclose(model.attention, attention, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize("kind", ["multilabel", "ordinal"])
+def test_windows_taken_together_are_one_wide_instance(kind):
+    """Against a head for slices of width W·d with the same weights, which knows nothing of windows."""
+    torch.manual_seed(0)
+    together = MultiBranchMIL(D, C, n_branches=K, n_windows=2, hidden_dim=8, reduced_dim=4, kind=kind).eval()
+    wide = MultiBranchMIL(2 * D, C, n_branches=K, hidden_dim=8, reduced_dim=4, kind=kind).eval()
+    wide.load_state_dict(together.state_dict())
+    feats = torch.randn(2, 10, D, generator=torch.Generator().manual_seed(1))
+    side_by_side = torch.stack([torch.cat([feats[:, 2 * z], feats[:, 2 * z + 1]], 1) for z in range(5)], 1)
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    instances = mask.repeat_interleave(2, dim=1)
+    logits, attention, evidence = wide.branch(side_by_side, mask)
+    expected = logits, attention.repeat_interleave(2, dim=1) / 2, evidence.repeat_interleave(2, dim=1)
+    torch.testing.assert_close(together.branch(feats, instances), expected)
+    torch.testing.assert_close(together(feats, instances), wide(side_by_side, mask))
+    torch.testing.assert_close(together.attention, wide.attention.repeat_interleave(2, dim=1) / 2)
+    torch.testing.assert_close(together.attention.sum(1), torch.ones(2))
+
+
+def test_windows_taken_together_in_torchscript_and_in_any_order_of_slices(tmp_path):
+    torch.manual_seed(0)
+    model = MultiBranchMIL(D, C, n_windows=2, hidden_dim=8).eval()
+    feats, order = torch.randn(2, 12, D), torch.randperm(6)
+    mask = (torch.arange(6) < torch.tensor([[6], [4]])).repeat_interleave(2, dim=1)
+    torch.jit.script(model).save(tmp_path / "model.ts")
+    scripted = torch.jit.load(tmp_path / "model.ts")
+    torch.testing.assert_close(scripted(feats, mask), model(feats, mask), rtol=0, atol=1e-6)
+    torch.testing.assert_close(scripted.attention, model.attention, rtol=0, atol=1e-6)
+    moved = feats.unflatten(1, (6, 2))[:, order].flatten(1, 2)
+    torch.testing.assert_close(model(moved), model(feats), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("padding", [1e4, float("nan")])
+def test_padding_changes_nothing_where_windows_are_taken_together(padding):
+    torch.manual_seed(0)
+    model = MultiBranchMIL(D, C, n_windows=2, hidden_dim=8).eval()
+    feats = torch.randn(1, 12, D)
+    feats[:, 8:] = padding
+    padded, attention = model(feats, torch.arange(12).unsqueeze(0) < 8), model.attention
+    torch.testing.assert_close(padded, model(feats[:, :8]), rtol=0, atol=1e-6)
+    assert (attention[:, 8:] == 0).all()
+
+
+def test_parts_of_slices_are_refused_where_windows_are_taken_together():
+    model = MultiBranchMIL(D, C, n_windows=2)
+    with pytest.raises(AggregationError, match="5 instances cannot be slices of 2 windows each"):
+        model(torch.randn(1, 5, D))
+    with pytest.raises(AggregationError, match="real under one window and padded under another"):
+        model(torch.randn(1, 4, D), torch.tensor([[True, True, True, False]]))
+    with pytest.raises(AggregationError, match="n_windows is 0; expected 1 or more"):
+        MultiBranchMIL(D, C, n_windows=0)
+
+
 def test_attention_is_whole_where_no_branch_found_anything():
     model, feats = make(), bags()
     torch.nn.init.constant_(model.finding.bias, -300.0)  # sigmoid is 0 in float32

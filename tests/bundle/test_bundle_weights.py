@@ -247,6 +247,15 @@ def test_configs_of_a_bundle_are_checked_before_they_run(own):
         load_head(own / HEAD)
 
 
+def test_windows_taken_together_are_those_that_the_bundle_shows(own):
+    path = own / HEAD / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    config["windows"].append({**config["windows"][0], "name": "bone", "level_hu": 400, "width_hu": 1800})
+    path.write_text(json.dumps(config))
+    with pytest.raises(BundleError, match="2 windows of a slice together.* under 3; write 3"):
+        load_head(own / HEAD)
+
+
 def test_config_hash_follows_what_changes_answers_only(own):
     before = load_head(own / HEAD).config_sha256
     file = own / HEAD / "configs" / "inference.json"

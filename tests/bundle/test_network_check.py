@@ -66,6 +66,11 @@ def test_boxes_teach_the_findings_of_the_config(bundles, cohort, tmp_path, clean
             {"aggregator#hidden_dim": 64},
             "its finding.weight is [5, 128], and that of train.json [5, 64]",
         ),
+        (
+            DISEASE,
+            {"aggregator#n_windows": 1},
+            "its instance.1.weight is [128, 480], and that of train.json [128, 240]",
+        ),
         (DISEASE, {"findings": []}, "would teach no findings, and the head has 5 attention branches"),
         (DISEASE, {"findings": ["nodule"]}, "would teach 1 findings, and the head has 5 attention branches"),
         (DISEASE, {"findings": ["cyst"] * 5}, "no box is of a finding of this head (found: consolidation"),
