@@ -17,10 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from radclear.backbones import rows
-from radclear.backbones.channels_last import ChannelsLastConv2d
 from radclear.backbones.linear import Linear, linear
 from radclear.backbones.mlp import Mlp
-from radclear.backbones.scan import selective_scan_2d, selective_scan_2d_torch
+from radclear.backbones.scan import (
+    selective_scan_2d,
+    selective_scan_2d_factors,
+    selective_scan_2d_torch,
+    takes_factors,
+)
 
 ORDERS = 4
 STEP_RANGE = (1e-3, 1e-1)
@@ -135,9 +139,24 @@ def step_sizes(low_rank: Tensor, weight: Tensor) -> Tensor:
 
 
 def scan(
-    x: Tensor, dts: Tensor, bc: Tensor, A: Tensor, D: Tensor, bias: Tensor, height: int, width: int
+    x: Tensor, projection: Tensor, weight: Tensor, A: Tensor, D: Tensor, bias: Tensor, height: int, width: int
 ) -> Tensor:
-    """The selective scan of this process: pure torch in TorchScript, a shape alone on the meta device."""
+    """The selective scan of this process: pure torch in TorchScript, a shape alone on the meta device.
+
+    Args:
+        x: (B, L, C).
+        projection: (B, L, K, R + 2N), of each order the steps' factors, B, C.
+        weight: (K, C, R) of the step sizes.
+        A, D, bias, height, width: see `radclear.backbones.scan.selective_scan_2d`.
+
+    Returns:
+        (B, L, C) float32.
+    """
+    if not torch.jit.is_scripting():
+        if takes_factors(x, projection, weight):
+            return selective_scan_2d_factors(x, projection, weight, A, D, bias, height, width)
+    rank = weight.shape[2]
+    dts, bc = step_sizes(projection[..., :rank], weight), projection[..., rank:]
     if torch.jit.is_scripting():
         return selective_scan_2d_torch(x, dts, bc, A, D, bias, height, width)
     if x.is_meta:
@@ -154,7 +173,7 @@ class SS2D(nn.Module):
         self.inner, self.rank, self.orders, self.gated = inner, math.ceil(dim / 16), ORDERS, config.gated
         rows = self.rank + 2 * config.d_state
         self.in_proj = Linear(dim, 2 * inner if config.gated else inner, bias=False)
-        self.conv2d = ChannelsLastConv2d(inner, inner, 3, padding=1, groups=inner, bias=config.conv_bias)
+        self.conv2d = nn.Conv2d(inner, inner, 3, padding=1, groups=inner, bias=config.conv_bias)
         self.x_proj_weight = nn.Parameter(torch.empty(ORDERS, rows, inner))
         self.dt_projs_weight = nn.Parameter(torch.empty(ORDERS, inner, self.rank))
         self.dt_projs_bias = nn.Parameter(torch.empty(ORDERS, inner))
@@ -178,14 +197,15 @@ class SS2D(nn.Module):
         batch, height, width, _ = x.shape
         length, inner = height * width, self.inner
         projected = self.in_proj(x)
-        x = F.silu(self.conv2d(projected[..., :inner])).reshape(batch, length, inner)
+        x = rows.convolve_and_silu(projected[..., :inner], self.conv2d.weight, self.conv2d.bias)
+        x = x.reshape(batch, length, inner)
 
         # The projection is pointwise: one product serves all four orders, before any of them is walked.
-        bc = linear(x, self.x_proj_weight, None).view(batch, length, self.orders, -1)
-        dts = step_sizes(bc[..., : self.rank], self.dt_projs_weight)
+        projection = linear(x, self.x_proj_weight, None).view(batch, length, self.orders, -1)
         A = -torch.exp(self.A_logs.float()).view(self.orders, inner, -1)
         D = self.Ds.float().view(self.orders, inner)
-        y = scan(x, dts, bc[..., self.rank :], A, D, self.dt_projs_bias.float(), height, width)
+        bias = self.dt_projs_bias.float()
+        y = scan(x, projection, self.dt_projs_weight, A, D, bias, height, width)
 
         y = y.view(batch, height, width, inner)
         if self.gated:

@@ -86,6 +86,20 @@ def test_norm_and_gate(kernels, channels):
 
 
 @needs_compiler
+@pytest.mark.parametrize(("height", "width", "channels"), ((1, 1, 16), (5, 1, 32), (1, 6, 20), (7, 4, 67)))
+@pytest.mark.parametrize("bias", (True, False))
+def test_convolve_and_silu(kernels, height, width, channels, bias):
+    convolution = torch.nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=bias)
+    projected = halves(2, height, width, 2 * channels)
+    x = projected[..., :channels]  # a slice of a wider projection is not copied
+    result = rows.convolve_and_silu(x, convolution.weight, convolution.bias)
+    assert kernels == ["rows_convolve"]
+    expected = F.silu(convolution.double()(x.double().permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+    assert result.shape == x.shape and result.dtype == torch.bfloat16
+    assert ((result.double() - expected).abs() <= HALF_UNIT * expected.abs() * 1.02 + 5e-6).all()
+
+
+@needs_compiler
 def test_what_is_not_finite_stays_so(kernels):
     scores = halves(2, 40)
     scores[1, 38] = float("nan")

@@ -58,14 +58,17 @@ def test_scan_is_float32_under_autocast(monkeypatch):
     import radclear.backbones.vssm as vssm
 
     seen = []
-    original = vssm.selective_scan_2d
 
-    def spy(*arguments):
-        result = original(*arguments)
-        seen.append(([tensor.dtype for tensor in arguments[3:6]], result.dtype))
-        return result
+    def spy(function):
+        def spied(*arguments):
+            result = function(*arguments)
+            seen.append(([tensor.dtype for tensor in arguments[3:6]], result.dtype))
+            return result
 
-    monkeypatch.setattr(vssm, "selective_scan_2d", spy)
+        return spied
+
+    for name in ("selective_scan_2d", "selective_scan_2d_factors"):
+        monkeypatch.setattr(vssm, name, spy(getattr(vssm, name)))
     module = build("vssm_nano", image_size=64).eval()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         module(torch.randn(1, 3, 64, 64))

@@ -1,4 +1,4 @@
-"""Softmax and gates on rows of bfloat16 in one pass each, where inference runs on a CPU.
+"""Softmax, gates and convolution on rows of bfloat16 in one pass each, where inference runs on a CPU.
 
 In bfloat16 the matrix products are so fast that what lies between them takes as long as they do: torch makes
 one pass over memory for each operation. The kernels of rows.cpp, compiled as the scan's are, make one for all
@@ -28,6 +28,7 @@ FUNCTIONS = {
     "rows_softmax": (_SIZE, _SIZE, ctypes.c_int, _FLOAT, _POINTER),
     "rows_norm_and_gate": (_SIZE, _SIZE, ctypes.c_int, _FLOAT, *[_POINTER] * 4, _SIZE, _POINTER),
     "rows_gate": (_SIZE, _SIZE, _SIZE, ctypes.c_int, _POINTER, _POINTER, _POINTER),
+    "rows_convolve": (*[_SIZE] * 4, ctypes.c_int, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER),
 }
 
 _lock = threading.Lock()
@@ -79,6 +80,34 @@ def norm_and_gate(y: Tensor, weight: Tensor, bias: Tensor, epsilon: float, gate:
         if _takes(gate) and y.dtype == torch.float32 and y.is_contiguous() and _row_stride(gate) >= 0:
             return _norm_and_gate(y, weight, bias, epsilon, gate)
     return F.layer_norm(y, (y.shape[-1],), weight, bias, epsilon).to(gate.dtype) * F.silu(gate)
+
+
+def convolve_and_silu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """silu of a depthwise 3x3 convolution of stride 1 that keeps the map's size.
+
+    Args:
+        x: (B, H, W, C), may be a slice of a wider projection.
+        weight: (C, 1, 3, 3).
+        bias: (C,) or None.
+
+    Returns:
+        (B, H, W, C).
+    """
+    if not torch.jit.is_scripting():
+        if _takes(x) and _row_stride(x) >= 0:
+            return _convolve_and_silu(x, weight, bias)
+    maps = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1, groups=weight.shape[0])
+    return F.silu(maps.permute(0, 2, 3, 1))
+
+
+def _convolve_and_silu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    batch, height, width, channels = x.shape
+    out = torch.empty(x.shape, dtype=torch.bfloat16)
+    taps = weight.float().view(channels, 9).t().contiguous()
+    bias = torch.zeros(channels) if bias is None else bias.float().contiguous()
+    pointers = (x, _row_stride(x), taps, bias, out)
+    _call("rows_convolve", batch, height, width, channels, torch.get_num_threads(), *pointers)
+    return out
 
 
 def _norm_and_gate(y: Tensor, weight: Tensor, bias: Tensor, epsilon: float, gate: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-// What lies between two matrix products, in one pass over rows of bfloat16: softmax and gates.
+// What lies between two matrix products, in one pass over rows of bfloat16: softmax, gates, depthwise convolution.
 //
 // Computed in float32 and rounded once, at the end. Rows are dense unless a stride is given, in elements.
 #include "../scan/vectors.h"
@@ -94,6 +94,25 @@ void norm_and_gate_row(const float* x, int64_t n, float epsilon, const float* we
   });
 }
 
+// silu of a 3x3 depthwise convolution along one row of maps, for one vector of channels; x: the row above,
+// this one and the one below, null beyond the edge; taps: 9 rows of `channels` weights.
+template <bool FULL>
+INLINE void convolve_row(int64_t width, int64_t stride, int64_t channels, int lanes, const bfloat16* const* x,
+                         const float* taps, Vec bias, bfloat16* out) {
+  Vec w[9], left[3] = {}, here[3], right[3];
+  for (int t = 0; t < 9; t++) w[t] = load<FULL>(taps + t * channels, lanes);
+  for (int r = 0; r < 3; r++) here[r] = x[r] ? load<FULL>(x[r], lanes) : Vec{};
+  for (int64_t i = 0; i < width; i++) {
+    Vec sum = bias;
+    for (int r = 0; r < 3; r++) {
+      right[r] = x[r] && i + 1 < width ? load<FULL>(x[r] + (i + 1) * stride, lanes) : Vec{};
+      sum += left[r] * w[3 * r] + here[r] * w[3 * r + 1] + right[r] * w[3 * r + 2];
+      left[r] = here[r], here[r] = right[r];
+    }
+    store<FULL>(out + i * channels, silu(sum), lanes);
+  }
+}
+
 }  // namespace
 
 // softmax(factor x) of each row, in place.
@@ -122,5 +141,27 @@ extern "C" void rows_gate(int64_t rows, int64_t hidden, int64_t n, int threads, 
     const int64_t split = hidden - n;
     vectors(split, EACH_VECTOR { STORE(to + i, gelu(LOAD(gate + i)) * LOAD(plain + i)); });
     vectors(n, EACH_VECTOR { STORE(to + split + i, gelu(LOAD(gate + split + i)) * LOAD(own + i)); });
+  }
+}
+
+// silu(3x3 depthwise convolution of x + bias) of maps (height, width, channels), `stride` from pixel to pixel of x;
+// taps (9, channels), rows first.
+extern "C" void rows_convolve(int64_t maps, int64_t height, int64_t width, int64_t channels, int threads,
+                              const bfloat16* x, int64_t stride, const float* taps, const float* bias,
+                              bfloat16* out) {
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+  for (int64_t r = 0; r < maps * height; r++) {
+    const int64_t y = r % height;
+    const bfloat16* own = x + r * width * stride;
+    for (int64_t c = 0; c < channels; c += LANES) {
+      const bfloat16* rows[3] = {y > 0 ? own - width * stride + c : nullptr, own + c,
+                                 y + 1 < height ? own + width * stride + c : nullptr};
+      bfloat16* to = out + r * width * channels + c;
+      const int lanes = (int)(channels - c < LANES ? channels - c : LANES);
+      if (lanes < LANES)
+        convolve_row<false>(width, stride, channels, lanes, rows, taps + c, load<false>(bias + c, lanes), to);
+      else
+        convolve_row<true>(width, stride, channels, lanes, rows, taps + c, load<true>(bias + c, lanes), to);
+    }
   }
 }

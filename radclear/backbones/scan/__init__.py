@@ -24,7 +24,14 @@ from radclear.backbones.scan.dispatch import available_scans
 from radclear.backbones.scan.errors import ScanUnavailableError
 from radclear.backbones.scan.operator import scan_forward
 
-__all__ = ["ScanUnavailableError", "available_scans", "selective_scan_2d", "selective_scan_2d_torch"]
+__all__ = [
+    "ScanUnavailableError",
+    "available_scans",
+    "selective_scan_2d",
+    "selective_scan_2d_factors",
+    "selective_scan_2d_torch",
+    "takes_factors",
+]
 
 
 def selective_scan_2d(
@@ -38,8 +45,6 @@ def selective_scan_2d(
     width: int,
 ) -> Tensor:
     """Scan an image in four orders and sum the results at each pixel; float32 whatever the input.
-
-    bfloat16 x, dts and bc are read as they are where no gradient is wanted and the tier can; else copied.
 
     Args:
         x: (B, L, C) input, channels last, pixels row by row.
@@ -60,12 +65,60 @@ def selective_scan_2d(
     """
     _check_shapes(x, dts, bc, A, D, bias, height, width)
     keep_states = torch.is_grad_enabled() and any(t.requires_grad for t in (x, dts, bc, A, D, bias))
-    if keep_states or not _read_as_is(x, dts, bc):
-        x, dts, bc = x.float(), dts.float(), bc.float()
-    tensors = (x, dts, bc, A.float(), D.float(), bias.float())
+    tensors = tuple(tensor.float() for tensor in (x, dts, bc, A, D, bias))
     if keep_states and not torch.compiler.is_compiling():
         keep_states = dispatch.choose(x.device.type).KEEPS_STATES
     return scan_forward(*tensors, height, width, keep_states)[0]
+
+
+def takes_factors(x: Tensor, projection: Tensor, weight: Tensor) -> bool:
+    """Whether :func:`selective_scan_2d_factors` runs on these tensors here and now.
+
+    It does where the C kernel scans, they are bfloat16, and nobody wants gradients or a graph.
+    """
+    if x.device.type != "cpu" or x.numel() == 0 or torch.is_grad_enabled() or type(x) is not Tensor:
+        return False
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    tier = dispatch.choose("cpu")
+    return hasattr(tier, "takes_factors") and tier.takes_factors(x, projection, weight)
+
+
+def selective_scan_2d_factors(
+    x: Tensor,
+    projection: Tensor,
+    weight: Tensor,
+    A: Tensor,
+    D: Tensor,
+    bias: Tensor,
+    height: int,
+    width: int,
+) -> Tensor:
+    """:func:`selective_scan_2d` with dts = weight · low rank, computed where the scan needs them.
+
+    For inference, where :func:`takes_factors`. The time steps are the largest array of a block; here they
+    are neither written nor read.
+
+    Args:
+        x: (B, L, C) bfloat16.
+        projection: (B, L, 4, R + 2N) bfloat16, of each order the steps' R factors, B, C. May be strided.
+        weight: (4, C, R) of the time steps.
+        A, D, bias, height, width: as in :func:`selective_scan_2d`.
+
+    Returns:
+        (B, L, C) float32.
+    """
+    batch, length, _ = x.shape
+    rank = weight.shape[2]
+    expected = (batch, length, 4, rank + 2 * A.shape[2])
+    if tuple(projection.shape) != expected:
+        raise ValueError(
+            f"projection must have shape {expected} next to x {tuple(x.shape)}, weight {tuple(weight.shape)} "
+            f"and A {tuple(A.shape)}, got {tuple(projection.shape)}"
+        )
+    dts = weight.new_empty(()).expand(4, batch, length, weight.shape[1])  # a shape alone
+    _check_shapes(x, dts, projection[..., rank:], A, D, bias, height, width)
+    return dispatch.choose("cpu").forward_factors(x, projection, weight, A, D, bias, height, width)
 
 
 def selective_scan_2d_torch(
@@ -94,13 +147,6 @@ def selective_scan_2d_torch(
         False,
     )
     return y
-
-
-def _read_as_is(x: Tensor, dts: Tensor, bc: Tensor) -> bool:
-    """Whether the tier takes these tensors, of one type other than float32, without a copy."""
-    if x.dtype == torch.float32 or not x.dtype == dts.dtype == bc.dtype or torch.compiler.is_compiling():
-        return False
-    return x.dtype in getattr(dispatch.choose(x.device.type), "FORWARD_TYPES", ())
 
 
 def _check_shapes(

@@ -1,7 +1,7 @@
 """The scan as a small C++ kernel behind a plain C interface, compiled at first use and called through ctypes.
 
 Needs no header of torch or Python, so that one compilation takes seconds and outlives their upgrades.
-Legend: B batch, L pixels, C channels, N states, 4 orders; the kernel's own legend is in ss2d_scan.cpp.
+Legend: B batch, L pixels, C channels, N states, R rank, 4 orders; the kernel's own is in ss2d_scan.cpp.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,8 +26,7 @@ from radclear.backbones.scan.errors import ScanUnavailableError
 from radclear.backbones.scan.orders import n_chunks
 
 KEEPS_STATES = True
-FORWARD_TYPES = (torch.float32, torch.bfloat16)  # of x, dts and bc
-MAX_STATES = 256  # the same number stands in ss2d_scan.cpp
+MAX_STATES = MAX_RANK = 256  # the same numbers stand in ss2d_scan.cpp
 SOURCE = Path(__file__).with_name("ss2d_scan.cpp")
 
 _lock = threading.Lock()
@@ -78,7 +78,7 @@ def _load() -> ctypes.CDLL:
 
 def _open(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
-    for name, tensors in (("ss2d_forward", 8), ("ss2d_forward_bfloat16", 8), ("ss2d_backward", 14)):
+    for name, tensors in (("ss2d_forward", 8), ("ss2d_forward_factors", 7), ("ss2d_backward", 14)):
         function = getattr(library, name)
         function.restype = ctypes.c_int
         function.argtypes = [ctypes.POINTER(ctypes.c_int64), ctypes.c_int] + [ctypes.c_void_p] * tensors
@@ -96,18 +96,42 @@ def forward(
     width: int,
     keep_states: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Scan; arguments and results as in :func:`radclear.backbones.scan.slab.forward`.
-
-    A, D, bias and the results are float32; x, dts and bc are float32 or, all three, bfloat16.
-    """
-    inputs = _dense(x, dts, bc, A, D, bias, types=FORWARD_TYPES)
+    """Scan; arguments and results as in :func:`radclear.backbones.scan.slab.forward`, float32 only."""
+    inputs = _dense(x, dts, bc, A, D, bias)
     batch, _, channels = x.shape
-    y = torch.empty_like(inputs[0], dtype=torch.float32)
+    y = torch.empty_like(inputs[0])
     shape = (n_chunks(height, width), 4, batch, A.shape[2], channels) if keep_states else (0,)
     saved = A.new_empty(shape)
-    name = "ss2d_forward" if x.dtype == torch.float32 else "ss2d_forward_bfloat16"
-    _call(name, inputs, [y, saved if keep_states else None], height, width)
+    numbers = _shape(x, inputs[2], A.shape[2], 0, height, width)
+    _call("ss2d_forward", numbers, [*inputs, y, saved if keep_states else None])
     return y, saved
+
+
+def takes_factors(x: Tensor, projection: Tensor, weight: Tensor) -> bool:
+    """Whether :func:`forward_factors` takes these tensors."""
+    states = (projection.shape[3] - weight.shape[2]) // 2
+    return (
+        x.dtype == projection.dtype == torch.bfloat16 and weight.shape[2] <= MAX_RANK and states <= MAX_STATES
+    )
+
+
+def forward_factors(
+    x: Tensor,
+    projection: Tensor,
+    weight: Tensor,
+    A: Tensor,
+    D: Tensor,
+    bias: Tensor,
+    height: int,
+    width: int,
+) -> Tensor:
+    """Scan with time steps from their factors; arguments and result as in `selective_scan_2d_factors`."""
+    x, weight, A, D, bias = (t.contiguous() for t in (x, weight.float(), A.float(), D.float(), bias.float()))
+    y = torch.empty_like(x, dtype=torch.float32)
+    projection = projection if projection.stride(3) == 1 else projection.contiguous()
+    numbers = _shape(x, projection, A.shape[2], weight.shape[2], height, width)
+    _call("ss2d_forward_factors", numbers, [x, projection, weight, A, D, bias, y])
+    return y
 
 
 def backward(
@@ -131,25 +155,16 @@ def backward(
     grad_A = x.new_empty(4, batch, channels, states)
     grad_D, grad_bias = x.new_empty(4, batch, channels), x.new_empty(4, batch, channels)
     outputs = [grad_y.contiguous(), saved.contiguous(), grad_x, grad_dts, grad_bc, grad_A, grad_D, grad_bias]
-    _call("ss2d_backward", inputs, outputs, height, width)
+    _call("ss2d_backward", _shape(x, inputs[2], states, 0, height, width), [*inputs, *outputs])
     return grad_x.sum(0), grad_dts, grad_bc, grad_A.sum(1), grad_D.sum(1), grad_bias.sum(1)
 
 
-def _dense(
-    x: Tensor,
-    dts: Tensor,
-    bc: Tensor,
-    A: Tensor,
-    D: Tensor,
-    bias: Tensor,
-    *,
-    types: tuple[torch.dtype, ...] = (torch.float32,),
-) -> list[Tensor]:
+def _dense(x: Tensor, dts: Tensor, bc: Tensor, A: Tensor, D: Tensor, bias: Tensor) -> list[Tensor]:
     """Contiguous tensors; bc may stay a slice of the caller's projection, the kernel knows its strides."""
-    if not (x.dtype == dts.dtype == bc.dtype and x.dtype in types):
+    if not x.dtype == dts.dtype == bc.dtype == torch.float32:
         raise TypeError(
             f"the C kernel computes in float32, got {x.dtype}, {dts.dtype} and {bc.dtype} for x, dts and bc; "
-            f"it takes {' or '.join(map(str, types))}, the same for all three; the slab scan takes others"
+            "the slab scan takes others"
         )
     if A.shape[2] > MAX_STATES:
         raise ValueError(
@@ -159,14 +174,17 @@ def _dense(
     return [x, dts, bc if bc.stride(3) == 1 else bc.contiguous(), A, D, bias]
 
 
-def _call(name: str, inputs: list[Tensor], others: list[Tensor | None], height: int, width: int) -> None:
+def _shape(x: Tensor, rows: Tensor, states: int, rank: int, height: int, width: int) -> ctypes.Array:
+    """The fields of Shape; `rows` are bc or the projection."""
+    return (ctypes.c_int64 * 9)(x.shape[0], height, width, x.shape[2], states, *rows.stride()[:3], rank)
+
+
+def _call(name: str, shape: ctypes.Array, tensors: Sequence[Tensor | None]) -> None:
     prepare("cpu")
-    x, bc, A = inputs[0], inputs[2], inputs[3]
-    numbers = (x.shape[0], height, width, x.shape[2], A.shape[2], *bc.stride()[:3])  # fields of Shape
-    pointers = [None if tensor is None else tensor.data_ptr() for tensor in (*inputs, *others)]
-    code = getattr(_library, name)((ctypes.c_int64 * 8)(*numbers), torch.get_num_threads(), *pointers)
+    pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+    code = getattr(_library, name)(shape, torch.get_num_threads(), *pointers)
     if code:
         if code == 2:
             raise MemoryError(f"{name}: out of memory")
-        reason = f"{A.shape[2]} states are not supported" if code == 1 else f"code {code}"
+        reason = f"{shape[4]} states and rank {shape[8]} are not supported" if code == 1 else f"code {code}"
         raise RuntimeError(f"{name} failed: {reason}")

@@ -7,11 +7,15 @@
 // Neighbouring channels are one vector, as wide as the processor's; the states of such a block stay in its
 // registers.
 //
-// Legend: B batch, L = height * width pixels, C channels, N states, S steps between two saved states.
-// The forward also reads x, z and bc as bfloat16, all three; everything is computed and written in float32.
+// Legend: B batch, L = height * width pixels, C channels, N states, R rank of the time steps, S steps between two
+// saved states.
+// A second forward, for inference, reads x and a projection of it as bfloat16, computes the z from their factors
+// where it needs them, z_t = W r_t, so that they never lie in memory, and keeps no states. Everything is computed
+// and written in float32.
 // Arrays, float32, dense unless said otherwise:
 //   x, y, dy (B, L, C)     z, dz (4, B, L, C)     A (4, C, N)     D, bias (4, C)
 //   bc (B, L, 4, 2N) with any strides but 1 in the last axis: B_t, then C_t      dbc the same, dense
+//   projection (B, L, 4, R + 2N), bfloat16 and strided as bc: r_t, B_t, C_t      W (4, C, R)
 //   saved (ceil(L / S), 4, B, N, C): the state before the first step of each chunk of S steps
 //   dx (4, B, L, C), dA (4, B, C, N), dD, dbias (4, B, C): parts that the caller adds up over orders or batch
 #include "vectors.h"
@@ -21,19 +25,22 @@ namespace {
 constexpr int64_t LINE_BYTES = 64;  // what memory is fetched by
 constexpr int64_t S = 32;           // steps per chunk; CHUNK in orders.py
 constexpr int MAX_STATES = 256;     // MAX_STATES in c_kernel.py
+constexpr int MAX_RANK = 256;       // MAX_RANK in c_kernel.py
 
 struct Shape {
   int64_t batch, height, width, channels, states;
-  int64_t bc_batch, bc_pixel, bc_order;  // strides of bc, in its elements
+  int64_t bc_batch, bc_pixel, bc_order;  // strides of bc or the projection, in its elements
+  int64_t rank;                          // 0 where z is given
   int64_t pixels() const { return height * width; }
   int64_t blocks(int64_t lanes = LANES) const { return (channels + lanes - 1) / lanes; }
   int64_t chunks() const { return (pixels() + S - 1) / S; }
 };
 
-// ---- decay
+// ---- decay and time step
+
+constexpr float LONGEST_STEP = 1e10f;
 
 // 2^(d rate) for 0 <= d <= LONGEST_STEP and rate <= 0: the innermost work of the forward.
-constexpr float LONGEST_STEP = 1e10f;
 template <class T>
 struct Decay {
 #if defined(__AVX512F__)
@@ -47,26 +54,63 @@ struct Decay {
 #endif
 };
 
+template <class T>
+struct TimeStep {
+  INLINE_MEMBER Vec operator()(Vec z) const { return softplus(z); }
+};
+
 #if defined(__AVX512F__)
-// For inputs that hold 8 bits, fewer steps: the fraction's first 5 bits look up 2^(j/32), what remains is at most
-// 1/64 and takes a polynomial of degree 2 (relative error 2e-7). The magic number leaves units of 1/32 as the
-// lowest bits of the mantissa; scalef takes the floor.
+// For inputs that hold 8 bits, fewer operations: 32 values of a function are looked up.
 alignas(64) constexpr float POWERS[32] = {  // 2^(j/32)
     1.0f, 1.0218972f, 1.0442737f, 1.0671405f, 1.0905077f, 1.1143868f, 1.1387886f, 1.1637249f,
     1.1892071f, 1.2152474f, 1.2418578f, 1.269051f, 1.2968396f, 1.3252367f, 1.3542556f, 1.38391f,
     1.4142135f, 1.4451808f, 1.4768262f, 1.5091645f, 1.5422108f, 1.5759809f, 1.6104903f, 1.6457555f,
     1.6817929f, 1.7186193f, 1.7562522f, 1.7947091f, 1.8340081f, 1.8741677f, 1.9152066f, 1.9571441f};
+alignas(64) constexpr float LOGARITHMS[32] = {  // log(1 + j/31)
+    0.f, 0.031748699f, 0.06252036f, 0.09237332f, 0.12136086f, 0.14953174f, 0.17693071f, 0.20359895f,
+    0.22957444f, 0.25489226f, 0.27958487f, 0.30368242f, 0.32721292f, 0.35020244f, 0.3726753f, 0.3946542f,
+    0.41616040f, 0.4372138f, 0.4578331f, 0.4780358f, 0.49783844f, 0.5172565f, 0.5363047f, 0.5549968f,
+    0.57334554f, 0.5913645f, 0.6090641f, 0.6264558f, 0.6435502f, 0.66035736f, 0.6768867f, 0.6931472f};
+alignas(64) constexpr float INVERSES[32] = {  // 1 / (1 + j/31)
+    1.f, 0.96875f, 0.93939394f, 0.9117647f, 0.8857143f, 0.8611111f, 0.83783785f, 0.8157895f,
+    0.7948718f, 0.775f, 0.75609756f, 0.7380952f, 0.7209302f, 0.70454544f, 0.6888889f, 0.6739130f,
+    0.65957445f, 0.6458333f, 0.6326531f, 0.62f, 0.60784316f, 0.59615386f, 0.5849057f, 0.5740741f,
+    0.5636364f, 0.5535714f, 0.54385966f, 0.53448277f, 0.5254237f, 0.51666665f, 0.5081967f, 0.5f};
 
+struct Table {
+  const __m512 low, high;
+  explicit Table(const float* values) : low(_mm512_load_ps(values)), high(_mm512_load_ps(values + 16)) {}
+  INLINE_MEMBER Vec operator[](__m512i index) const { return (Vec)_mm512_permutex2var_ps(low, index, high); }
+};
+
+// Of the exponent's fraction the first 5 bits are looked up; what remains is at most 1/64 and takes a polynomial of
+// degree 2 (relative error 2e-7, none at 0). The magic number leaves units of 1/32 as the lowest bits of the mantissa;
+// scalef takes the floor.
 template <>
 struct Decay<bfloat16> {
-  const __m512 low = _mm512_load_ps(POWERS), high = _mm512_load_ps(POWERS + 16);
+  const Table powers{POWERS};
   INLINE_MEMBER Vec operator()(Vec d, Vec rate) const {
     const Vec magic = all(393216.f);  // 1.5 * 2^18
-    const Vec shifted = d * rate + magic;
-    const Vec rounded = shifted - magic, f = d * rate - rounded;
-    const Vec power = (Vec)_mm512_permutex2var_ps(low, (__m512i)shifted, high);
-    const Vec q = all(2.402265070e-1f) * f + all(6.931471806e-1f);
-    return (Vec)_mm512_scalef_ps((__m512)(power * f * q + power), (__m512)rounded);
+    Vec p = d * rate;
+    asm("" : "+v"(p));  // no fused products of it: they would wait for the units that multiply, the busiest
+    const Vec shifted = p + magic, rounded = shifted - magic, f = p - rounded;
+    const Vec q = (all(2.402265070e-1f) * f + all(6.931471806e-1f)) * f + all(1.f);
+    return (Vec)_mm512_scalef_ps((__m512)(powers[(__m512i)shifted] * q), (__m512)rounded);
+  }
+};
+
+// softplus(z) = max(z, 0) + log(1 + e) with e = exp(-|z|). With m = 1 + j/31 nearest to 1 + e, log(m) and 1/m are
+// looked up; what remains is at most 1/62 (relative error 3e-7, of small e, too, whose m is 1).
+template <>
+struct TimeStep<bfloat16> {
+  const Decay<bfloat16> decay;
+  const Table logarithms{LOGARITHMS}, inverses{INVERSES};
+  INLINE_MEMBER Vec operator()(Vec z) const {
+    const Vec e = decay(larger(z, -z), all(-1.4426950408889634f));
+    const Vec magic = all(12582912.f), shifted = e * all(31.f) + magic, j = shifted - magic;  // 1.5 * 2^23
+    const Vec t = (e - j * all(1.f / 31.f)) * inverses[(__m512i)shifted];
+    const Vec q = (all(1.f / 3.f) - t * all(.25f)) * t - all(.5f);
+    return larger(z, all(0.f)) + (logarithms[(__m512i)shifted] + (t + t * t * q));
   }
 };
 #endif
@@ -120,21 +164,56 @@ INLINE void gather_rows(const T* bc, int64_t stride, const int64_t* pixel, int64
   }
 }
 
-// One chunk of one order for one channel block; `carried` holds its states before and after.
+// z of a chunk's steps where it is given ...
+INLINE void read_z(int64_t C, int lanes, int64_t count, const int64_t* pixel, const float* z, Vec* to) {
+  for (int64_t i = 0; i < count; i++)
+    to[i] = lanes < LANES ? load<false>(z + pixel[i] * C, lanes) : load<true>(z + pixel[i] * C, lanes);
+}
+
+// ... and where it is W r: rows that start with r, W as R rows of `stride` channels. Eight sums at once.
+INLINE void multiply_z(int64_t rank, int64_t stride, int64_t width, int64_t count, const float* rows,
+                       const float* W, Vec* to) {
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    Vec sums[8] = {};
+    for (int64_t r = 0; r < rank; r++) {
+      const Vec w = load<true>(W + r * stride, LANES);
+#pragma GCC unroll 8
+      for (int64_t k = 0; k < 8; k++) sums[k] += w * all(rows[(i + k) * width + r]);
+    }
+    for (int64_t k = 0; k < 8; k++) to[i + k] = sums[k];
+  }
+  for (; i < count; i++) {
+    Vec sum = {};
+    for (int64_t r = 0; r < rank; r++) sum += load<true>(W + r * stride, LANES) * all(rows[i * width + r]);
+    to[i] = sum;
+  }
+}
+
+// W of a group of channels of one order, (channels, R), as R rows of `stride` channels, zero where there are none.
+INLINE void load_factors(const float* W, int64_t channels, int64_t rank, int64_t stride, float* to) {
+  memset(to, 0, rank * stride * sizeof(float));
+  for (int64_t c = 0; c < channels; c++)
+    for (int64_t r = 0; r < rank; r++) to[r * stride + c] = W[c * rank + r];
+}
+
+// One chunk of one order for one channel block; `z` becomes its time steps, `carried` holds its states before and
+// after. A row of `rows` holds B, C at `first` of its `width` floats.
 template <class T, int N, bool FULL>
 INLINE void forward_chunk(int64_t C, int64_t n_states, int lanes, bool first_order, int64_t count,
-                          const int64_t* pixel, const T* x, const T* z, const float* rows, const Vec* rates,
-                          Vec skip, Vec shift, float* y, Vec* carried) {
+                          const int64_t* pixel, const T* x, Vec* z, const float* rows, int64_t width,
+                          int64_t first, const Vec* rates, Vec skip, Vec shift, float* y, Vec* carried) {
   const int64_t states = N ? N : n_states;
   const Decay<T> decay;
-  Vec d[S], u[S], h[N ? N : MAX_STATES];
+  const TimeStep<T> time_step;
+  Vec *d = z, u[S], h[N ? N : MAX_STATES];
   for (int64_t i = 0; i < count; i++) {
-    d[i] = smaller(softplus(load<FULL>(z + pixel[i] * C, lanes) + shift), all(LONGEST_STEP));
+    d[i] = smaller(time_step(z[i] + shift), all(LONGEST_STEP));
     u[i] = load<FULL>(x + pixel[i] * C, lanes);
   }
   for (int64_t n = 0; n < states; n++) h[n] = carried[n];
   for (int64_t i = 0; i < count; i++) {
-    const float *Bt = rows + i * 2 * states, *Ct = Bt + states;
+    const float *Bt = rows + i * width + first, *Ct = Bt + states;
     float* at = y + pixel[i] * C;
     const Vec di = d[i], du = di * u[i];
     Vec even = u[i] * skip, odd = {};  // two sums: half as long a chain of additions
@@ -152,18 +231,22 @@ INLINE void forward_chunk(int64_t C, int64_t n_states, int lanes, bool first_ord
   for (int64_t n = 0; n < states; n++) carried[n] = h[n];
 }
 
+// z or W is given, `bc` is the projection in the second case.
 template <class T>
-void forward_task(const Shape& shape, int64_t task, const T* x, const T* z, const T* bc, const float* A,
-                  const float* D, const float* bias, float* y, float* saved) {
+void forward_task(const Shape& shape, int64_t task, const T* x, const float* z, const float* W, const T* bc,
+                  const float* A, const float* D, const float* bias, float* y, float* saved) {
   constexpr int64_t WIDE = GROUP<T> * LANES;
+  constexpr bool FACTORS = sizeof(T) < sizeof(float);
   const int64_t L = shape.pixels(), C = shape.channels, N = shape.states, groups = shape.blocks(WIDE);
   const int64_t b = task / groups, start = task % groups * WIDE, stop = minimum(start + WIDE, C);
   Vec h[GROUP<T> * MAX_STATES], rates[GROUP<T> * MAX_STATES];
-  float rows[S * 2 * MAX_STATES];
+  const int64_t R = FACTORS ? shape.rank : 0, width = R + 2 * N;
+  float rows[S * (FACTORS ? MAX_RANK + 2 * MAX_STATES : 2 * MAX_STATES)], factors[FACTORS ? MAX_RANK * WIDE : 1];
   int64_t walked[2][S];  // pixels of this chunk and of the next
   x += b * L * C, y += b * L * C, bc += b * shape.bc_batch;
   for (int order = 0; order < 4; order++) {
-    const T* zo = z + (order * shape.batch + b) * L * C;
+    const float* zo = FACTORS ? nullptr : z + (order * shape.batch + b) * L * C;
+    if (FACTORS) load_factors(W + (order * C + start) * R, stop - start, R, WIDE, factors);
     const T* bco = bc + order * shape.bc_order;
     for (int64_t c = start; c < stop; c += LANES)
       load_rates(A + (order * C + c) * N, N, (int)minimum(LANES, C - c), rates + (c - start) / LANES * N);
@@ -176,10 +259,10 @@ void forward_task(const Shape& shape, int64_t task, const T* x, const T* z, cons
       if (ahead > 0) walk(shape, order, first + S, ahead, next);
       for (int64_t i = 0; i < ahead; i++) {
         fetch(x + next[i] * C + start);
-        fetch(zo + next[i] * C + start);
+        if (!FACTORS) fetch(zo + next[i] * C + start);
         for (int64_t c = start; c < stop; c += LINE_BYTES / sizeof(float)) fetch(y + next[i] * C + c);
       }
-      gather_rows(bco, shape.bc_pixel, pixel, count, 2 * N, rows);
+      gather_rows(bco, shape.bc_pixel, pixel, count, width, rows);
       for (int64_t c = start; c < stop; c += LANES) {
         const int lanes = (int)minimum(LANES, C - c);
         Vec* carried = h + (c - start) / LANES * N;
@@ -189,9 +272,12 @@ void forward_task(const Shape& shape, int64_t task, const T* x, const T* z, cons
           float* at = saved + ((first / S * 4 + order) * shape.batch + b) * N * C + c;
           for (int64_t n = 0; n < N; n++) store<false>(at + n * C, carried[n], lanes);
         }
-#define FORWARD(N, FULL)                                                                               \
-  forward_chunk<T, N, FULL>(C, shape.states, lanes, order == 0, count, pixel, x + c, zo + c, rows, rate, \
-                            skip, shift, y + c, carried)
+        Vec steps[S];
+        if (FACTORS) multiply_z(R, WIDE, width, count, rows, factors + c - start, steps);
+        else read_z(C, lanes, count, pixel, zo + c, steps);
+#define FORWARD(N, FULL)                                                                                    \
+  forward_chunk<T, N, FULL>(C, shape.states, lanes, order == 0, count, pixel, x + c, steps, rows, width, R, \
+                            rate, skip, shift, y + c, carried)
         if (lanes < LANES) FORWARD(0, false);
         else if (N == 1) FORWARD(1, true);
         else if (N == 4) FORWARD(4, true);
@@ -205,14 +291,14 @@ void forward_task(const Shape& shape, int64_t task, const T* x, const T* z, cons
 }
 
 template <class T>
-int forward(const int64_t* numbers, int threads, const T* x, const T* z, const T* bc, const float* A,
-            const float* D, const float* bias, float* y, float* saved) {
+int forward(const int64_t* numbers, int threads, const T* x, const float* z, const float* W, const T* bc,
+            const float* A, const float* D, const float* bias, float* y, float* saved) {
   Shape shape;
   memcpy(&shape, numbers, sizeof shape);
-  if (shape.states < 1 || shape.states > MAX_STATES) return 1;
+  if (shape.states < 1 || shape.states > MAX_STATES || shape.rank > MAX_RANK) return 1;
   const int64_t tasks = shape.batch * shape.blocks(GROUP<T> * LANES);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
-  for (int64_t task = 0; task < tasks; task++) forward_task(shape, task, x, z, bc, A, D, bias, y, saved);
+  for (int64_t task = 0; task < tasks; task++) forward_task(shape, task, x, z, W, bc, A, D, bias, y, saved);
   return 0;
 }
 
@@ -354,13 +440,13 @@ int backward_task(const Shape& shape, int64_t task, const float* x, const float*
 extern "C" int ss2d_forward(const int64_t* numbers, int threads, const float* x, const float* z,
                             const float* bc, const float* A, const float* D, const float* bias, float* y,
                             float* saved) {
-  return forward(numbers, threads, x, z, bc, A, D, bias, y, saved);
+  return forward<float>(numbers, threads, x, z, nullptr, bc, A, D, bias, y, saved);
 }
 
-extern "C" int ss2d_forward_bfloat16(const int64_t* numbers, int threads, const bfloat16* x,
-                                     const bfloat16* z, const bfloat16* bc, const float* A, const float* D,
-                                     const float* bias, float* y, float* saved) {
-  return forward(numbers, threads, x, z, bc, A, D, bias, y, saved);
+extern "C" int ss2d_forward_factors(const int64_t* numbers, int threads, const bfloat16* x,
+                                    const bfloat16* projection, const float* W, const float* A, const float* D,
+                                    const float* bias, float* y) {
+  return forward<bfloat16>(numbers, threads, x, nullptr, W, projection, A, D, bias, y, nullptr);
 }
 
 extern "C" int ss2d_backward(const int64_t* numbers, int threads, const float* x, const float* z,

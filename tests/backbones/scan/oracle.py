@@ -51,6 +51,23 @@ def scan_inputs(*, batch, height, width, channels, states, seed=0, dtype=torch.f
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
+def factor_inputs(*, rank, seed=1, **shape):
+    """x and a projection in bfloat16, the time steps' weight, A, D and bias: for the scan from factors."""
+    x, _, bc, A, D, bias = scan_inputs(**shape)
+    generator = torch.Generator().manual_seed(seed)
+    low_rank = torch.randn(*bc.shape[:3], rank, generator=generator)
+    weight = torch.randn(4, x.shape[2], rank, generator=generator) * rank**-0.5
+    return x.bfloat16(), torch.cat([low_rank, bc], dim=-1).bfloat16(), weight, A, D, bias
+
+
+def naive_scan_of_factors(x, projection, weight, A, D, bias, height, width):
+    """The loop in float64 on the same values, time steps multiplied out before it."""
+    x, projection, weight, A, D, bias = (tensor.double() for tensor in (x, projection, weight, A, D, bias))
+    rank = weight.shape[2]
+    dts = torch.einsum("blkr,kcr->kblc", projection[..., :rank], weight)
+    return naive_scan_2d(x, dts, projection[..., rank:], A, D, bias, height, width)
+
+
 def with_gradients(function, inputs, height, width, grad_y):
     """Result and the six gradients of a scan function."""
     leaves = [tensor.detach().clone().requires_grad_() for tensor in inputs]

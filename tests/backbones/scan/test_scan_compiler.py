@@ -8,7 +8,14 @@ import multiprocessing
 
 import pytest
 import torch
-from oracle import naive_scan_2d, relative_error, scan_inputs, with_gradients
+from oracle import (
+    factor_inputs,
+    naive_scan_2d,
+    naive_scan_of_factors,
+    relative_error,
+    scan_inputs,
+    with_gradients,
+)
 
 from radclear.backbones.precision import describe
 from radclear.backbones.scan import c_kernel, compiler
@@ -145,6 +152,6 @@ def test_portable_vector_code_equals_the_loop(cache, monkeypatch, flags):
         c_kernel.backward(grad_y, *inputs, saved, 5, 8), expected_gradients, strict=True
     ):
         assert relative_error(gradient, wanted) <= 1e-5
-    halves = [*(tensor.bfloat16() for tensor in inputs[:3]), *inputs[3:]]
-    expected = naive_scan_2d(*[tensor.double() for tensor in halves], 5, 8)
-    assert relative_error(c_kernel.forward(*halves, 5, 8, False)[0], expected) <= 1e-6
+    factors = factor_inputs(batch=1, height=5, width=8, channels=18, states=4, rank=3)
+    expected = naive_scan_of_factors(*factors, 5, 8)
+    assert relative_error(c_kernel.forward_factors(*factors, 5, 8), expected) <= 1e-6

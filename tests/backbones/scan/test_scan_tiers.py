@@ -90,51 +90,6 @@ def test_half_precision_is_computed_in_float32(tier, force_tier):
         assert gradient.dtype == torch.bfloat16 and torch.equal(gradient, wanted.bfloat16())
 
 
-def rounded_to_bfloat16(inputs):
-    """x, dts and bc as bfloat16; A, D and bias, which stay float32, as they are."""
-    return [*(tensor.bfloat16() for tensor in inputs[:3]), *inputs[3:]]
-
-
-@pytest.mark.parametrize("tier", TIERS)
-def test_bfloat16_inputs_without_gradients_equal_the_loop_on_the_same_values(tier, case, force_tier):
-    """Only the inputs are rounded, before the loop sees them: the arithmetic is float32's."""
-    inputs, size, *_ = case
-    force_tier(tier)
-    halves = rounded_to_bfloat16(inputs)
-    expected = naive_scan_2d(*[tensor.double() for tensor in halves], *size)
-    y = selective_scan_2d(*halves, *size)
-    assert y.dtype == torch.float32 and relative_error(y, expected) <= 2e-6
-
-
-def test_the_c_kernel_reads_bfloat16_without_a_copy(force_tier, monkeypatch):
-    force_tier("c")
-    module, seen = tier_module("c"), []
-    forward = module.forward
-    monkeypatch.setattr(module, "forward", lambda *args: seen.append(args) or forward(*args))
-    halves = rounded_to_bfloat16(scan_inputs(batch=2, height=6, width=7, channels=40, states=4))
-    halves[2] = torch.cat([halves[2], halves[2]], dim=-1)[..., 8:]  # a slice of a wider projection
-    y = selective_scan_2d(*halves, 6, 7)
-    assert [tensor.data_ptr() for tensor in seen[0][:3]] == [tensor.data_ptr() for tensor in halves[:3]]
-    states = module.forward(*halves, 6, 7, True)[1]
-    expected, wanted = forward(*[tensor.float() for tensor in halves], 6, 7, True)
-    assert states.dtype == torch.float32 and relative_error(states, wanted) <= 2e-6
-    assert relative_error(y, expected) <= 2e-6
-
-
-def test_bfloat16_inputs_over_a_long_memory_and_at_extremes(force_tier):
-    """Slow decays, where an inexact exponential would add up; steps that forget everything or nothing."""
-    force_tier("c")
-    x, dts, bc, A, D, bias = scan_inputs(batch=1, height=24, width=24, channels=48, states=16)
-    slow = (x, dts * 0.1, bc, -torch.rand(4, 48, 16) - 0.05, D * 0, torch.full((4, 48), -6.9))
-    dts = dts.clone()
-    dts[:, :, ::3], dts[:, :, 1::3] = 1e4, -1e4
-    for inputs in (slow, (x, dts, bc, A * 50, D, bias)):
-        halves = rounded_to_bfloat16(inputs)
-        expected = naive_scan_2d(*[tensor.double() for tensor in halves], 24, 24)
-        y = selective_scan_2d(*halves, 24, 24)
-        assert torch.isfinite(y).all() and relative_error(y, expected) <= 5e-6
-
-
 @pytest.mark.parametrize("tier", TIERS)
 def test_autocast_does_not_reach_the_scan(tier, force_tier):
     force_tier(tier)
