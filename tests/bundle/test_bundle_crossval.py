@@ -33,7 +33,9 @@ from radclear.errors import RadclearError
 from radclear.evaluation import read_predictions
 
 DISEASE, STAGING = "lung_disease_classification", "staging_classification"
-CHOICES = TrainingChoices(n_folds=3, seed=1, max_epochs=12, learning_rate=0.01, bags_per_batch=8)
+CHOICES = TrainingChoices(
+    n_folds=3, seed=1, max_epochs=40, learning_rate=0.001, patience=30, bags_per_batch=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +163,7 @@ def test_finished_folds_are_kept_and_others_trained(done, bundles, cohort, tmp_p
 
 
 def test_other_settings_do_not_mix(done, bundles, cohort, tmp_path):
-    with pytest.raises(CrossvalError, match="learning_rate was 0.01, now 0.1"):
+    with pytest.raises(CrossvalError, match="learning_rate was 0.001, now 0.1"):
         crossval(bundles, cohort, done.folder, choices=replace(CHOICES, learning_rate=0.1))
     with pytest.raises(RadclearError, match="has 3 folds of seed 1; expected 4"):
         crossval(bundles, cohort, done.folder, choices=replace(CHOICES, n_folds=4))
