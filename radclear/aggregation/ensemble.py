@@ -34,6 +34,7 @@ class EnsembleMIL(nn.Module):
             raise AggregationError(f"an ensemble of {n_members} members; expected 1 or more")
         self.embedding_dim: int = member.embedding_dim
         self.n_classes: int = member.n_classes
+        self.n_windows: int = getattr(member, "n_windows", 1)
         self.n_members = n_members
         self.members = nn.ModuleList(copy.deepcopy(member) for _ in range(n_members))
         self.attention = torch.zeros(0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,10 +88,12 @@ def embed_slices(
                 )
                 if on_smaller_batch is not None:
                     on_smaller_batch(batch_size)
+            else:
+                done += size
+                if progress is not None:
+                    progress(done)
                 continue
-            done += size
-            if progress is not None:
-                progress(done)
+            gc.collect()  # cycles through the error's traceback hold the tensors that were too many
     _check_finite(embeddings, windows, dtype)
     # A tensor of inference mode could not take part in training; this one was made outside.
     return embeddings

@@ -173,6 +173,7 @@ class SS2D(nn.Module):
         self.inner, self.rank, self.orders, self.gated = inner, math.ceil(dim / 16), ORDERS, config.gated
         rows = self.rank + 2 * config.d_state
         self.in_proj = Linear(dim, 2 * inner if config.gated else inner, bias=False)
+        # Holds the weights under their published names; `rows.convolve_and_silu` computes.
         self.conv2d = nn.Conv2d(inner, inner, 3, padding=1, groups=inner, bias=config.conv_bias)
         self.x_proj_weight = nn.Parameter(torch.empty(ORDERS, rows, inner))
         self.dt_projs_weight = nn.Parameter(torch.empty(ORDERS, inner, self.rank))

@@ -16,6 +16,7 @@ from radclear.bundle.crossval_settings import CrossvalError, TrainingChoices, co
 from radclear.bundle.fold_training import FoldResult, load_fold, save_fold, train_fold
 from radclear.bundle.head_weights import backbone_entry
 from radclear.bundle.location import find_backbone
+from radclear.bundle.network import check_windows
 from radclear.bundle.seen_patients import check_unseen
 from radclear.bundle.training_inputs import expected_embeddings
 from radclear.bundle.weights import DEFAULT_FILE
@@ -180,6 +181,7 @@ def _prepare(
     try:
         windows, classes = parser.get_parsed_content("windows"), parser.get_parsed_content("table#classes")
         column = parser.get_parsed_content("table#column")
+        check_windows(parser.get_parsed_content("aggregator"), len(windows))
     except Exception as error:
         raise own_error(error) or error from None
     table = LabelTable.read(

@@ -62,6 +62,6 @@ def check_windows(aggregator: nn.Module, n_windows: int) -> None:
     if together not in (1, n_windows):
         raise BundleError(
             f"the aggregator takes {together} windows of a slice together (n_windows), and the bundle shows "
-            f"each slice under {n_windows}; write {n_windows} as n_windows of the aggregator in train.json, "
-            "inference.json and evaluate.json of the head, and train it anew"
+            f"each slice under {n_windows}; write {n_windows} or 1 as n_windows of the aggregator in "
+            "train.json, inference.json and evaluate.json of the head, and train it anew"
         )

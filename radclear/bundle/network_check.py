@@ -46,6 +46,7 @@ def check_network(
         values = {"kind": kind, "backbone_bundle": str(find_backbone(bundle_root, backbone_bundle))}
         for name in _LOADING:
             parser = config_parser(target, values, name=name)
+            check_windows(network, len(parser["windows"]))
             difference = _difference(network, parser)
             if difference:
                 raise BundleError(
@@ -53,7 +54,6 @@ def check_network(
                     "Write the same aggregator into train.json, inference.json and evaluate.json of the head"
                     + (", and name a folder that is not there yet with --output_bundle" if there else "")
                 )
-        check_windows(network, len(parser["windows"]))
         annotated = annotated_slices(boxes, kinds=box_kinds, findings=findings)
         n_branches = getattr(network, "n_branches", 1)
         if annotated is not None and n_branches != max(len(findings), 1):

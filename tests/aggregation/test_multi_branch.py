@@ -95,6 +95,12 @@ def test_windows_taken_together_in_torchscript_and_in_any_order_of_slices(tmp_pa
     torch.testing.assert_close(model(moved), model(feats), rtol=0, atol=1e-6)
 
 
+def test_an_ensemble_takes_the_windows_together_that_its_members_do():
+    ensemble = EnsembleMIL(MultiBranchMIL(D, C, n_windows=2, hidden_dim=8), 2).eval()
+    assert ensemble.n_windows == 2 and EnsembleMIL(make(), 2).n_windows == 1
+    assert ensemble(torch.randn(1, 4, D)).shape == (1, C) and ensemble.attention.shape == (1, 4)
+
+
 @pytest.mark.parametrize("padding", [1e4, float("nan")])
 def test_padding_changes_nothing_where_windows_are_taken_together(padding):
     torch.manual_seed(0)

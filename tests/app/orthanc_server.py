@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-import requests
 from app_server import START_S, free_port
+
+requests = pytest.importorskip("requests", reason="requests is not installed (MONAI Label brings it)")
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 needs_orthanc = pytest.mark.skipif(

@@ -244,6 +244,7 @@ def test_scores_are_computed_for_one_request_at_a_time(monkeypatch):
     assert ask("lung_disease") == {"head": "L"}
 
 
+@needs_monailabel
 def test_entropy_and_agreement():
     import torch
     from lib.strategies import agreement, entropy_bits

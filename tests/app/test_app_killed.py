@@ -10,7 +10,6 @@ import time
 from contextlib import contextmanager
 
 import pytest
-import requests
 from app_server import (
     ROOT,
     START_S,
@@ -24,6 +23,8 @@ from app_server import (
 from lib.audit import verify_audit
 
 from radclear.ct import study_key
+
+requests = pytest.importorskip("requests", reason="requests is not installed (MONAI Label brings it)")
 
 pytestmark = needs_monailabel
 DICOM, NIFTI = study_key("DOE^JANE_0"), study_key("ROE_RICHARD.nii.gz")

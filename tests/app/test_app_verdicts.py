@@ -180,6 +180,7 @@ def test_the_reader_is_the_tokens_user():
         checked_verdict(BODY, tasks=TASKS, user="ada")
 
 
+@needs_monailabel
 def test_called_classes():
     from lib.verdict_routes import called_classes
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from app_server import ROOT
 
+pytest.importorskip("requests", reason="requests is not installed (Slicer and MONAI Label bring it)")
 sys.path.insert(0, str(ROOT / "monailabel_app" / "slicer" / "Radclear"))
 
 from RadclearLib.server import Server, ServerError  # noqa: E402

@@ -8,8 +8,10 @@ import threading
 import time
 from typing import Any
 
-import requests
+import pytest
 from app_server import START_S, Server
+
+requests = pytest.importorskip("requests", reason="requests is not installed (MONAI Label brings it)")
 
 N_READERS = 6
 

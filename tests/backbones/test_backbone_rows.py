@@ -115,6 +115,13 @@ def test_what_is_not_finite_stays_so(kernels):
 
 def test_torch_computes_where_gradients_are_wanted_and_in_float32(monkeypatch):
     monkeypatch.setattr(rows, "_call", lambda *arguments: pytest.fail("a kernel was called"))
+    convolution, x = torch.nn.Conv2d(8, 8, 3, padding=1, groups=8), torch.randn(1, 5, 4, 8)
+    expected = F.silu(convolution(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+    y = rows.convolve_and_silu(x, convolution.weight, convolution.bias)
+    assert torch.equal(y, expected) and y.requires_grad
+    with torch.no_grad():  # rows that are not evenly spaced
+        weight, bias = convolution.weight.bfloat16(), convolution.bias.bfloat16()
+        assert rows.convolve_and_silu(x.bfloat16()[:, :, :3], weight, bias).shape == (1, 5, 3, 8)
     scores = halves(3, 7).requires_grad_()
     assert rows.softmax(scores, 0.5).requires_grad
     with torch.no_grad():

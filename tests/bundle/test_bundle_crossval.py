@@ -94,6 +94,23 @@ def test_a_fold_depends_on_no_other_fold(done, bundles):
     assert not torch.equal(alone.logits[:5], done.results[0].logits[:5])
 
 
+def test_windows_taken_together_are_those_of_the_training(bundles, cohort, tmp_path):
+    shutil.copytree(bundles / DISEASE, tmp_path / "head")
+    file = tmp_path / "head" / "configs" / "train.json"
+    config = json.loads(file.read_text())
+    config["aggregator"]["n_windows"] = 3
+    file.write_text(json.dumps(config))
+    inputs = {"embeddings": cohort / "embeddings", "labels": cohort / "labels.csv"}
+    with pytest.raises(BundleError, match="takes 3 windows of a slice together.* shows each slice under 2"):
+        run_crossval(
+            tmp_path / "head",
+            tmp_path / "run",
+            choices=CHOICES,
+            backbone_bundle=bundles / "lecl_gated_cnn",
+            **inputs,
+        )
+
+
 def parser_of(run, fold, **overrides):
     return config_parser(run.bundle_root, {**run.overrides, **overrides, "fold": fold}, name="train")
 

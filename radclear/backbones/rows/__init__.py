@@ -104,7 +104,7 @@ def _convolve_and_silu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     batch, height, width, channels = x.shape
     out = torch.empty(x.shape, dtype=torch.bfloat16)
     taps = weight.float().view(channels, 9).t().contiguous()
-    bias = torch.zeros(channels) if bias is None else bias.float().contiguous()
+    bias = torch.zeros(channels) if bias is None else bias.float().expand(channels).contiguous()
     pointers = (x, _row_stride(x), taps, bias, out)
     _call("rows_convolve", batch, height, width, channels, torch.get_num_threads(), *pointers)
     return out

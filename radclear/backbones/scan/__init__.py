@@ -49,7 +49,7 @@ def selective_scan_2d(
     Args:
         x: (B, L, C) input, channels last, pixels row by row.
         dts: (4, B, L, C) time steps of each order before bias and softplus.
-        bc: (B, L, 4, 2N), of each order B, then C. May be a slice of a wider projection; it is not copied.
+        bc: (B, L, 4, 2N), of each order B, then C. A slice of a wider projection is not copied in float32.
         A: (4, C, N), negative.
         D: (4, C) weight of the input in the output.
         bias: (4, C) of the time steps.
@@ -107,18 +107,26 @@ def selective_scan_2d_factors(
 
     Returns:
         (B, L, C) float32.
+
+    Raises:
+        ValueError: shapes do not fit together.
+        TypeError: x or the projection is not bfloat16.
+        ScanUnavailableError: another tier than the C kernel scans here.
     """
     batch, length, _ = x.shape
-    rank = weight.shape[2]
+    orders, channels, rank = weight.shape
     expected = (batch, length, 4, rank + 2 * A.shape[2])
-    if tuple(projection.shape) != expected:
+    if tuple(projection.shape) != expected or orders != 4:
         raise ValueError(
             f"projection must have shape {expected} next to x {tuple(x.shape)}, weight {tuple(weight.shape)} "
-            f"and A {tuple(A.shape)}, got {tuple(projection.shape)}"
+            f"(4, C, R) and A {tuple(A.shape)}, got {tuple(projection.shape)}"
         )
-    dts = weight.new_empty(()).expand(4, batch, length, weight.shape[1])  # a shape alone
+    dts = weight.new_empty(()).expand(4, batch, length, channels)  # a shape alone
     _check_shapes(x, dts, projection[..., rank:], A, D, bias, height, width)
-    return dispatch.choose("cpu").forward_factors(x, projection, weight, A, D, bias, height, width)
+    tier = dispatch.choose(x.device.type)
+    if not hasattr(tier, "forward_factors"):
+        raise ScanUnavailableError("time steps from factors are the C kernel's; ask takes_factors first")
+    return tier.forward_factors(x, projection, weight, A, D, bias, height, width)
 
 
 def selective_scan_2d_torch(

@@ -126,6 +126,12 @@ def forward_factors(
     width: int,
 ) -> Tensor:
     """Scan with time steps from their factors; arguments and result as in `selective_scan_2d_factors`."""
+    if not takes_factors(x, projection, weight):
+        raise TypeError(
+            f"the C kernel scans bfloat16 from factors, up to {MAX_STATES} states and rank {MAX_RANK}; got x "
+            f"{x.dtype}, projection {projection.dtype} {tuple(projection.shape)} and weight "
+            f"{tuple(weight.shape)}"
+        )
     x, weight, A, D, bias = (t.contiguous() for t in (x, weight.float(), A.float(), D.float(), bias.float()))
     y = torch.empty_like(x, dtype=torch.float32)
     projection = projection if projection.stride(3) == 1 else projection.contiguous()
@@ -186,5 +192,5 @@ def _call(name: str, shape: ctypes.Array, tensors: Sequence[Tensor | None]) -> N
     if code:
         if code == 2:
             raise MemoryError(f"{name}: out of memory")
-        reason = f"{shape[4]} states and rank {shape[8]} are not supported" if code == 1 else f"code {code}"
+        reason = f"{shape[4]} states or rank {shape[8]} is not supported" if code == 1 else f"code {code}"
         raise RuntimeError(f"{name} failed: {reason}")

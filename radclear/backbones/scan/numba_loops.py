@@ -38,7 +38,7 @@ compiled = functools.partial(njit, nogil=True, cache=True, fastmath={"contract"}
 @compiled
 def exp2_of_negative(p):
     """2^p for p <= 0: nearest integer, polynomial on [-1/2, 1/2] (relative error 7.5e-8), exponent added."""
-    p = p if p > np.float32(-126.0) else np.float32(-126.0)
+    p = np.float32(-126.0) if p < np.float32(-126.0) else p
     shifted = p + np.float32(12582912.0)  # 1.5 * 2^23 leaves round(p) in the low bits of the mantissa
     f = p - (shifted - np.float32(12582912.0))
     q = np.float32(1.327647203e-3) * f + np.float32(9.675541480e-3)
@@ -73,7 +73,7 @@ def log1p_of_fraction(e):
 @compiled
 def softplus(v):
     """max(v, 0) + log(1 + exp(-|v|))"""
-    positive = v if v > np.float32(0.0) else np.float32(0.0)
+    positive = np.float32(0.0) if v < np.float32(0.0) else v
     return positive + log1p_of_fraction(exp2_of_negative(-abs(v) * LOG2_E))
 
 

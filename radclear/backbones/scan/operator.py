@@ -33,7 +33,7 @@ def scan_forward(
 def _(x, dts, bc, A, D, bias, height, width, keep_states):
     batch, _, channels = x.shape
     shape = (n_chunks(height, width), 4, batch, A.shape[2], channels) if keep_states else (0,)
-    return A.new_empty(x.shape), A.new_empty(shape)  # of A's type: x may be bfloat16
+    return A.new_empty(x.shape), A.new_empty(shape)
 
 
 @torch.library.custom_op("radclear::selective_scan_2d_backward", mutates_args=())

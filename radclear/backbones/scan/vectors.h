@@ -39,6 +39,7 @@ struct bfloat16 {  // the upper half of a float32
 };
 
 INLINE Vec all(float value) { return value - (Vec){}; }
+// Of a number and a NaN the second: put first what is known to be a number.
 INLINE Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 INLINE Vec smaller(Vec a, Vec b) { return a < b ? a : b; }
 INLINE int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -122,11 +123,11 @@ INLINE Vec exp2_of_fraction(Vec f) {
 // 2^p for p <= 0: nearest integer, polynomial on [-1/2, 1/2], exponent added.
 INLINE Vec exp2_of_negative(Vec p) {
 #if defined(__AVX512F__)
-  p = larger(p, all(-200.f));
+  p = larger(all(-200.f), p);
   const Vec integer = (Vec)_mm512_roundscale_ps((__m512)p, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   const Vec f = p - integer;
 #else
-  p = larger(p, all(-126.f));
+  p = larger(all(-126.f), p);
   const Vec magic = all(12582912.f);  // 1.5 * 2^23: adding it leaves round(p) in the low bits of the mantissa
   const Vec shifted = p + magic;
   const Vec f = p - (shifted - magic);
@@ -164,7 +165,7 @@ INLINE Vec log1p_of_fraction(Vec e) {
 }
 
 INLINE Vec softplus(Vec v) {  // max(v, 0) + log(1 + exp(-|v|))
-  return larger(v, all(0.f)) + log1p_of_fraction(exp_of_negative(-larger(v, -v)));
+  return larger(all(0.f), v) + log1p_of_fraction(exp_of_negative(-larger(v, -v)));
 }
 
 INLINE Vec sigmoid(Vec v) {  // from exp(-|v|), which never overflows

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from oracle import factor_inputs, naive_scan_of_factors, relative_error
 
 from radclear.backbones import build
-from radclear.backbones.scan import c_kernel, selective_scan_2d_factors, takes_factors
+from radclear.backbones.scan import (
+    ScanUnavailableError,
+    c_kernel,
+    selective_scan_2d_factors,
+    takes_factors,
+)
 
 # Chunks of 32 steps, eight of them multiplied at once: whole and short ones; channels on and off 32.
 SHAPES = (
@@ -15,6 +21,7 @@ SHAPES = (
     dict(batch=1, height=9, width=8, channels=64, states=16, rank=6),
     dict(batch=2, height=6, width=11, channels=35, states=4, rank=37),
     dict(batch=1, height=2, width=3, channels=48, states=5, rank=3),
+    dict(batch=1, height=2, width=2, channels=33, states=256, rank=256),
 )
 
 
@@ -63,6 +70,18 @@ def test_what_is_not_a_number_stays_so():
     x[0, 4, 7] = torch.nan
     y = selective_scan_2d_factors(x, projection, *others, 3, 3)
     assert y[0, 4, 7].isnan() and y[..., :7].isfinite().all() and y[..., 8:].isfinite().all()
+    projection[0, 4, :, 0] = torch.nan  # a factor of the steps, and neither B nor C
+    assert selective_scan_2d_factors(x, projection, *others, 3, 3)[0, 4].isnan().all()
+
+
+def test_time_steps_keep_their_relative_accuracy():
+    """One pixel, x, B and C of 1: the result is four time steps, softplus of what the factors say."""
+    z = torch.linspace(-10, 5, 64 * 40, dtype=torch.float64).view(40, 64).float()
+    x, projection = torch.ones(40, 1, 64).bfloat16(), torch.ones(40, 1, 4, 3).bfloat16()
+    shared = torch.zeros(4, 64, 1), -torch.ones(4, 64, 1), torch.zeros(4, 64)
+    for row, expected in zip(z, F.softplus(z.double()), strict=True):
+        y = selective_scan_2d_factors(x[:1], projection[:1], *shared, row.expand(4, 64), 1, 1)
+        assert ((y[0, 0] / 4 - expected).abs() <= 1e-6 * expected).all()
 
 
 def test_it_is_for_inference_in_bfloat16_on_the_c_kernel_alone(force_tier):
@@ -83,6 +102,18 @@ def test_shapes_that_do_not_fit_are_named():
         selective_scan_2d_factors(x, projection[..., 1:], *others, 2, 3)
     with pytest.raises(ValueError, match="x has 6 pixels"):
         selective_scan_2d_factors(x, projection, *others, 2, 4)
+    weight, *rest = others
+    with pytest.raises(ValueError, match=r"weight \(3, 16, 2\) \(4, C, R\)"):
+        selective_scan_2d_factors(x, projection, weight[:3], *rest, 2, 3)
+    with pytest.raises(TypeError, match="scans bfloat16 from factors.* got x torch.float32"):
+        selective_scan_2d_factors(x.float(), projection, *others, 2, 3)
+
+
+def test_another_tier_is_refused(force_tier):
+    inputs = factor_inputs(batch=1, height=2, width=3, channels=16, states=2, rank=2)
+    force_tier("slab")
+    with pytest.raises(ScanUnavailableError, match="ask takes_factors first"):
+        selective_scan_2d_factors(*inputs, 2, 3)
 
 
 def test_a_backbone_embeds_alike_with_and_without(force_tier):

@@ -91,6 +91,16 @@ def test_half_precision_is_computed_in_float32(tier, force_tier):
 
 
 @pytest.mark.parametrize("tier", TIERS)
+def test_a_step_that_is_not_a_number_shows_from_its_pixel_on(tier, force_tier):
+    force_tier(tier)
+    x, dts, *others = scan_inputs(batch=1, height=3, width=4, channels=20, states=4)
+    dts[0, 0, 5, 7] = torch.nan  # of order 0, which walks row by row
+    y = selective_scan_2d(x, dts, *others, 3, 4)
+    assert y[0, 5:, 7].isnan().all() and y[0, :5, 7].isfinite().all()
+    assert y[..., :7].isfinite().all() and y[..., 8:].isfinite().all()
+
+
+@pytest.mark.parametrize("tier", TIERS)
 def test_autocast_does_not_reach_the_scan(tier, force_tier):
     force_tier(tier)
     inputs = scan_inputs(batch=1, height=4, width=5, channels=16, states=4)
