@@ -66,8 +66,8 @@ struct Decay<bfloat16> {
 };
 
 // softplus(z) = max(z, 0) + log(1 + e) with e = exp(-|z|). With m = 1 + j/31 nearest to 1 + e, log(m) and 1/m are
-// looked up; what remains is at most 1/62 (relative error 8e-7 of small e, too, whose m is 1; below z = -10 that of z log2(e),
-// as in softplus).
+// looked up; what remains is at most 1/62. Relative error 8e-7, of small e, too, whose m is 1; below z = -10 that of
+// z log2(e), as in softplus.
 template <>
 struct TimeStep<bfloat16> {
   const Decay<bfloat16> decay;
