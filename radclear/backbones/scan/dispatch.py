@@ -26,7 +26,8 @@ MODULES = {
     "mamba": "mamba_adapter",
     "triton": "triton_kernel",
 }
-PREFERENCE = {"cpu": ("c", "numba", "slab"), "cuda": ("mamba", "triton", "slab")}  # other devices: slab
+# Fastest first, as measured (docs/explanation/speed.md); other devices: slab.
+PREFERENCE = {"cpu": ("c", "numba", "slab"), "cuda": ("triton", "mamba", "slab")}
 HOME_DEVICE = {"c": "cpu", "numba": "cpu", "slab": "cpu", "mamba": "cuda", "triton": "cuda"}
 
 _lock = threading.RLock()

@@ -1,4 +1,4 @@
-"""The scan in Triton, for CUDA without mamba-ssm; on the CPU under TRITON_INTERPRET=1, for tests.
+"""The scan in Triton, the first choice on CUDA; on the CPU under TRITON_INTERPRET=1, for tests.
 
 The four orders are index arithmetic in the kernels, nothing is reordered in memory. The backward rebuilds
 the states of a chunk from the state before it; sums over programs are made by torch, so that results do not

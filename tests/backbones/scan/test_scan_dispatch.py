@@ -66,6 +66,20 @@ def test_automatic_choice_logs_the_reasons_against_faster_tiers(inputs, caplog, 
     assert lines == ["selective scan on cpu: slab (not used: c: on holiday; numba: on holiday)"]
 
 
+def test_on_cuda_triton_comes_first_and_then_mamba(monkeypatch, caplog):
+    def refuse(device_type):
+        raise ScanUnavailableError("on holiday")
+
+    for tier in ("triton", "mamba"):
+        monkeypatch.setattr(dispatch.tier_module(tier), "prepare", lambda device_type: None)
+    assert dispatch.choose("cuda") is dispatch.tier_module("triton")
+    dispatch._choose.cache_clear()
+    monkeypatch.setattr(dispatch.tier_module("triton"), "prepare", refuse)
+    with caplog.at_level(logging.INFO, "radclear"):
+        assert dispatch.choose("cuda") is dispatch.tier_module("mamba")
+    assert caplog.messages == ["selective scan on cuda: mamba (not used: triton: on holiday)"]
+
+
 def test_unknown_tier_is_an_error(inputs, monkeypatch):
     monkeypatch.setenv("RADCLEAR_SCAN", "fortran")
     with pytest.raises(ScanUnavailableError, match="RADCLEAR_SCAN=fortran is none of c, numba, slab"):
