@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from radclear.backbones.eager import infers_on_cpu
+
 _local = threading.local()  # .casts: parameter's id → (parameter, its cast), while casts are kept
 
 
@@ -69,16 +71,9 @@ class Linear(nn.Linear):
 
 def _in_bfloat16(x: Tensor) -> bool:
     """Whether a product of x is computed in bfloat16, on a CPU, with nobody but the caller watching."""
-    if x.device.type != "cpu" or torch.is_grad_enabled() or x.numel() == 0 or type(x) is not Tensor:
+    if not infers_on_cpu(x) or not _has_onednn() or not torch.is_autocast_enabled("cpu"):
         return False
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not _has_onednn():
-        return False
-    if torch.is_autocast_enabled("cpu"):
-        return torch.get_autocast_dtype("cpu") == torch.bfloat16 and x.dtype in (
-            torch.float32,
-            torch.bfloat16,
-        )
-    return False
+    return torch.get_autocast_dtype("cpu") == torch.bfloat16 and x.dtype in (torch.float32, torch.bfloat16)
 
 
 def _has_onednn() -> bool:

@@ -40,7 +40,7 @@ def matrix_product(
 ) -> tuple[Callable[[], object], float]:
     """A square matrix product and its FLOPs: the yardstick of `peak_share`.
 
-    Left out, `side` is 2048, or 8192 on a GPU, where starting a product takes longer than computing a small one.
+    Left out, `side` is 2048, on a GPU 8192: there a small product takes less time than its start.
     """
     side = side or (8192 if device.startswith("cuda") else 2048)
     dtype = getattr(torch, precision)

@@ -64,5 +64,7 @@ def test_the_guides_recipe_follows_from_counted_operations(name):
     found = [round(20 * trained / 1e9 + n * kept / 1e3) for n in (512, 256, 128)]
     assert memory == pytest.approx(found, abs=1)  # the kept bytes are rounded
     (line,) = (row for row in GUIDE.read_text().splitlines() if row.startswith(f"| `{name}`, measured |"))
-    _, rate, teraflops, _, hours = (float(re.search(r"[\d.]+", cell).group()) for cell in line.split("|")[2:-1])
+    _, rate, teraflops, _, hours = (
+        float(re.search(r"[\d.]+", cell).group()) for cell in line.split("|")[2:-1]
+    )
     assert teraflops == round(8 * counted * rate / 1e12) and hours == round(18e6 / (8 * rate) / 3600, 1)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from radclear.backbones.eager import infers_on_cpu
 from radclear.backbones.scan.compiler import CompileError, load_library
 
 logger = logging.getLogger(__name__)
@@ -132,11 +133,7 @@ def _row_stride(x: Tensor) -> int:
 
 def _takes(x: Tensor) -> bool:
     """Whether the kernels run on this tensor here and now."""
-    if x.dtype != torch.bfloat16 or x.device.type != "cpu" or torch.is_grad_enabled() or x.numel() == 0:
-        return False
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) is not Tensor:
-        return False
-    return _load() is not None
+    return x.dtype == torch.bfloat16 and infers_on_cpu(x) and _load() is not None
 
 
 def _load() -> ctypes.CDLL | None:

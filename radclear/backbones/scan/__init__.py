@@ -11,7 +11,7 @@ al. 2024)::
     y_t = C_t h_t + D x_t                         summed over the orders at each pixel
 
 One interface, several tiers with the same numbers: a compiled C++ kernel, numba and plain torch ("slab") on
-the CPU; mamba-ssm's kernel, Triton and slab on CUDA. See :mod:`radclear.backbones.scan.dispatch`.
+the CPU; Triton, mamba-ssm's kernel and slab on CUDA. See :mod:`radclear.backbones.scan.dispatch`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from radclear.backbones.eager import infers_on_cpu
 from radclear.backbones.scan import dispatch, slab
 from radclear.backbones.scan.dispatch import available_scans
 from radclear.backbones.scan.errors import ScanUnavailableError
@@ -76,9 +77,7 @@ def takes_factors(x: Tensor, projection: Tensor, weight: Tensor) -> bool:
 
     It does where the C kernel scans, they are bfloat16, and nobody wants gradients or a graph.
     """
-    if x.device.type != "cpu" or x.numel() == 0 or torch.is_grad_enabled() or type(x) is not Tensor:
-        return False
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if not infers_on_cpu(x):
         return False
     tier = dispatch.choose("cpu")
     return hasattr(tier, "takes_factors") and tier.takes_factors(x, projection, weight)
