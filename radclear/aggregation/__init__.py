@@ -1,5 +1,6 @@
 """From a bag of slice embeddings to study logits, attention and key slices."""
 
+from radclear.aggregation.auxiliary import AuxiliaryLoss, WithAuxiliary, auxiliary_term
 from radclear.aggregation.balance import without_class_weights
 from radclear.aggregation.ensemble import EnsembleMIL, join_members
 from radclear.aggregation.losses import (
@@ -34,6 +35,7 @@ __all__ = [
     "KINDS",
     "AggregationError",
     "AttentionMIL",
+    "AuxiliaryLoss",
     "CumulativeLogits",
     "EnsembleMIL",
     "GatedAttentionMIL",
@@ -45,7 +47,9 @@ __all__ = [
     "StudyClassifier",
     "SupervisedAttentionLoss",
     "WithAttention",
+    "WithAuxiliary",
     "attention_term",
+    "auxiliary_term",
     "build_aggregator",
     "build_loss",
     "check_kind",

@@ -3,6 +3,7 @@
 from radclear.bundle.annotated_training import (
     annotated_slices,
     annotation_record,
+    auxiliary_record,
     training_loss,
     training_network,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "WeightsError",
     "annotated_slices",
     "annotation_record",
+    "auxiliary_record",
     "backbone_entry",
     "best_device",
     "bundle_root",

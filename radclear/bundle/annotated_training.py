@@ -1,4 +1,4 @@
-"""The parts of a head's `train.json` that change where annotated slices are given: data, network, loss."""
+"""The parts of a head's `train.json` that change where annotated slices or auxiliary labels are given."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from typing import Any
 
 from torch import nn
 
-from radclear.aggregation import MILAggregator, SupervisedAttentionLoss, WithAttention
+from radclear.aggregation import (
+    AuxiliaryLoss,
+    MILAggregator,
+    SupervisedAttentionLoss,
+    WithAttention,
+    WithAuxiliary,
+)
 from radclear.bundle.boxes import read_boxes, read_finding_boxes
+from radclear.cohort import AuxiliaryLabels
 
 
 def annotated_slices(
@@ -33,14 +40,28 @@ def annotated_slices(
     return {study: (slices,) for study, slices in read_boxes(boxes, kinds=kinds).items()}
 
 
-def training_network(aggregator: MILAggregator, boxes: str | Path | None) -> nn.Module:
-    """The aggregator as it is trained: with its attention as a second output where there are boxes."""
-    return aggregator if boxes is None else WithAttention(aggregator)
+def training_network(
+    aggregator: MILAggregator, boxes: str | Path | None, auxiliary: AuxiliaryLabels | None = None
+) -> nn.Module:
+    """The aggregator as it is trained: with its attention as a second output where there are boxes, within a
+    network that learns auxiliary labels where there are such."""
+    network = aggregator if boxes is None else WithAttention(aggregator)
+    return network if auxiliary is None else WithAuxiliary(network, aggregator, auxiliary.n_values)
 
 
-def training_loss(loss: nn.Module, boxes: str | Path | None, *, weight: float) -> nn.Module:
-    """The loss that is trained with: with the attention's term, times `weight`, where there are boxes."""
-    return loss if boxes is None else SupervisedAttentionLoss(loss, weight=weight)
+def training_loss(
+    loss: nn.Module,
+    boxes: str | Path | None,
+    *,
+    weight: float,
+    auxiliary: AuxiliaryLabels | None = None,
+    auxiliary_weight: float = 1.0,
+) -> nn.Module:
+    """The loss of `training_network`: with the attention's term, times `weight`, where there are boxes, and
+    those of auxiliary labels, times `auxiliary_weight`, where there are such."""
+    if boxes is not None:
+        loss = SupervisedAttentionLoss(loss, weight=weight)
+    return loss if auxiliary is None else AuxiliaryLoss(loss, weight=auxiliary_weight)
 
 
 def annotation_record(
@@ -51,3 +72,11 @@ def annotation_record(
         return {}
     sha256 = hashlib.sha256(Path(boxes).read_bytes()).hexdigest()
     return {"boxes_sha256": sha256, "attention_weight": weight, "findings": list(findings)}
+
+
+def auxiliary_record(auxiliary: AuxiliaryLabels | None, *, weight: float) -> dict[str, Any]:
+    """What a training's record says of auxiliary labels; nothing where there were none."""
+    if auxiliary is None:
+        return {}
+    values = {column: list(found) for column, found in auxiliary.values.items()}
+    return {"auxiliary": values, "auxiliary_weight": weight}

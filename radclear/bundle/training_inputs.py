@@ -17,7 +17,7 @@ from radclear.bundle.head_weights import weights_for_backbone
 from radclear.bundle.location import METADATA, BundleError, find_backbone, read_metadata
 from radclear.bundle.seen_patients import check_unseen
 from radclear.bundle.weights import DEFAULT_FILE, verify_weights
-from radclear.cohort import BagDataset, EmbeddingStore, LabelTable
+from radclear.cohort import BagDataset, EmbeddingStore, LabelTable, auxiliary_labels
 from radclear.cohort.patients import TRAINING_SPLITS
 from radclear.errors import RadclearError
 
@@ -38,7 +38,8 @@ def check_numbers(values: Mapping[str, Any]) -> None:
 
     Args:
         values: key of the config → value; `seed` from 0, `learning_rate` above 0, `average_decay` from 0 to
-            below 1, `attention_weight` from 0, `max_instances` also None, all others whole numbers from 1.
+            below 1, `attention_weight` from 0, `auxiliary_weight` above 0, `max_instances` also None, all
+            others whole numbers from 1.
 
     Raises:
         BundleError: says which, and what was expected.
@@ -52,6 +53,7 @@ def check_numbers(values: Mapping[str, Any]) -> None:
             "average_decay": (number and 0 <= value < 1, "a number from 0 to below 1"),
             "max_instances": (value is None or (whole and value >= 1), "a whole number from 1, or None"),
             "attention_weight": (number and value >= 0, "a number from 0"),
+            "auxiliary_weight": (number and value > 0, "a number above 0"),
         }.get(name, (whole and value >= 1, "a whole number from 1"))
         if not good:
             raise BundleError(f"{name} is {value!r}; expected {expected}, with --{name}")
@@ -83,6 +85,7 @@ def check_training(
     judges_head: bool = False,
     seen_patients: str = "refuse",
     numbers: Mapping[str, Any] | None = None,
+    auxiliary: Sequence[str] = (),
 ) -> None:
     """End the process with exit code 2 and one plain sentence where training or evaluation cannot start.
 
@@ -105,6 +108,7 @@ def check_training(
         seen_patients: `refuse` or `report` patients in the other splits whom the encoder, or the head that is
             evaluated, was trained on; see `radclear.bundle.seen_patients.check_unseen`.
         numbers: keys of the config that must be numbers, and their values.
+        auxiliary: columns that are learned beside the classes, see `radclear.cohort.auxiliary_labels`.
     """
     check_options()
     try:
@@ -133,6 +137,8 @@ def check_training(
         )
         for split in splits:
             BagDataset(store, table, split, expected=expected)
+        for split in trained_splits:
+            auxiliary_labels(labels, auxiliary, table, split)
         judging = [s for s in splits if s not in trained_splits and s.lower() not in TRAINING_SPLITS]
         evaluated = {row.patient: row.key for split in judging for row in table.split(split)}
         weights = [backbone / "models" / DEFAULT_FILE]

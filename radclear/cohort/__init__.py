@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 
 _HOMES = {
+    "AuxiliaryLabels": "auxiliary",
+    "auxiliary_labels": "auxiliary",
     "BagDataset": "bags",
     "collate_bags": "bags",
     "prepare_bag_batch": "bags",

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from radclear.cohort.auxiliary import AuxiliaryLabels
 from radclear.cohort.embedded_study import EmbeddedStudy, EmbeddingStoreError, encode_attribute
 from radclear.cohort.labels import LabelTable
 from radclear.cohort.store import EmbeddingStore
@@ -38,6 +39,7 @@ class BagDataset(Dataset):
         expected: Mapping[str, Any] | None = None,
         in_memory: bool = False,
         annotated: Mapping[str, Sequence[Collection[int]]] | None = None,
+        auxiliary: AuxiliaryLabels | None = None,
     ) -> None:
         """
         Args:
@@ -53,6 +55,7 @@ class BagDataset(Dataset):
             in_memory: keep the bags after the first access.
             annotated: study → for each of K findings the indices of the slices annotated with it; items then
                 tell which instances lie on them.
+            auxiliary: labels beside the classes, which the items then have, too.
 
         Raises:
             EmbeddingStoreError: embeddings of different backbones, windows or sizes, or others than expected.
@@ -70,6 +73,7 @@ class BagDataset(Dataset):
         self.max_instances = max_instances
         self.sampling = sampling
         self.annotated = annotated
+        self.auxiliary = auxiliary
         self._kept: dict[str, EmbeddedStudy] | None = {} if in_memory else None
         self._check_provenance(expected or {})
         first = store.read(self.studies[0].key)
@@ -89,7 +93,7 @@ class BagDataset(Dataset):
         Returns:
             `feats` (n, d) float32, `coords` (n, 3) float32, `label` ((C,) float32 for multilabel, () int64
             for multiclass and ordinal), and the strings `study`, `key`, `patient` and `split`; `annotated`
-            (n, K) bool where the data set knows of annotations.
+            (n, K) bool where the data set knows of annotations, `auxiliary` (K,) int64 where of such labels.
         """
         row = self.studies[index]
         study = self._read(row.key)
@@ -98,6 +102,8 @@ class BagDataset(Dataset):
         item = {}
         if self.annotated is not None:
             item["annotated"] = self._annotated(row.study, coords[:, 0])
+        if self.auxiliary is not None:
+            item["auxiliary"] = torch.tensor(self.auxiliary.of(row.study))
         return item | {
             "feats": study.feats[chosen],
             "coords": coords,
@@ -157,7 +163,7 @@ def collate_bags(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         `feats` (B, n, d) float32, zero where padded; `mask` (B, n) bool, True where real; `coords` (B, n, 3),
         -1 where padded; `label` (B, C) or (B,); `study`, `key`, `patient`, `split`: lists of B; `annotated`
-        (B, n, K) bool where the items have it.
+        (B, n, K) bool and `auxiliary` (B, K) int64 where the items have it.
     """
     lengths = torch.tensor([len(item["feats"]) for item in items])
     pad = torch.nn.utils.rnn.pad_sequence
@@ -169,6 +175,8 @@ def collate_bags(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
     if "annotated" in items[0]:
         batch["annotated"] = pad([item["annotated"] for item in items], batch_first=True)
+    if "auxiliary" in items[0]:
+        batch["auxiliary"] = torch.stack([item["auxiliary"] for item in items])
     return batch | {name: [item[name] for item in items] for name in ("study", "key", "patient", "split")}
 
 
@@ -187,7 +195,8 @@ def prepare_bag_batch(
 
     Returns:
         feats, label, no positional and one keyword argument of the network. Where the batch tells of
-        annotations, the label is a triple: label, `annotated` and `mask`.
+        annotations, the label is a triple: label, `annotated` and `mask`; where of auxiliary labels, it is a
+        pair: that and `auxiliary`.
     """
 
     def move(tensor: torch.Tensor) -> torch.Tensor:
@@ -197,4 +206,6 @@ def prepare_bag_batch(
     target = None if label is None else move(label)
     if target is not None and "annotated" in batch:
         target = target, move(batch["annotated"]), move(batch["mask"])
+    if target is not None and "auxiliary" in batch:
+        target = target, move(batch["auxiliary"])
     return move(batch["feats"]), target, (), {"mask": move(batch["mask"])}

@@ -187,6 +187,53 @@ def test_boxes_teach_attention_where_to_look(bundles, cohort, tmp_path, clean_pr
     assert sha256["with"] != sha256["without"]
 
 
+@pytest.mark.parametrize("boxes", [False, True])
+def test_auxiliary_labels_are_learned_beside_the_classes(boxes, bundles, cohort, tmp_path, clean_process):
+    """Other weights of the same names come out, and the record holds the columns and their values."""
+    rows = read_rows(cohort / "labels.csv")
+    for number, row in enumerate(rows):
+        row["size"] = ("", "small", "large")[number % 3]
+    write_rows(tmp_path / "labels.csv", rows)
+    entries = []
+    for options in ({}, {"auxiliary": ["size", "stage"], "auxiliary_weight": 0.5}):
+        _, code = run_config(
+            bundles / HEADS[1] / "configs" / "train.json",
+            workflow_type="train",
+            embeddings=cohort / "embeddings",
+            labels=tmp_path / "labels.csv",
+            output_bundle=tmp_path / f"trained{len(entries)}",
+            device="cpu",
+            max_epochs=2,
+            **({"boxes": cohort / "boxes.csv"} if boxes else {}),
+            **options,
+        )
+        assert code == 0
+        entries.append(read_metadata(tmp_path / f"trained{len(entries)}")["radclear"]["weights"]["model.pt"])
+    plain, taught = entries
+    stages = sorted({row["stage"] for row in rows if row["split"] == "train"})
+    assert taught["settings"]["auxiliary"] == {"size": ["large", "small"], "stage": stages}
+    assert taught["settings"]["auxiliary_weight"] == 0.5
+    assert "auxiliary" not in plain["settings"] and plain["sha256"] != taught["sha256"]
+    states = [
+        torch.load(tmp_path / f"trained{n}" / "models" / "model.pt", weights_only=True) for n in range(2)
+    ]
+    assert list(states[0]) == list(states[1])
+
+
+def test_an_auxiliary_column_that_is_not_there_is_named(bundles, cohort, tmp_path, capsys, clean_process):
+    _, code = run_config(
+        bundles / HEADS[1] / "configs" / "train.json",
+        workflow_type="train",
+        embeddings=cohort / "embeddings",
+        labels=cohort / "labels.csv",
+        auxiliary=["grade"],
+        output_bundle=tmp_path / "out",
+        device="cpu",
+    )
+    assert code == 2 and "lacks the columns grade" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_box_table_that_is_not_there_is_named(bundles, cohort, tmp_path, capsys, clean_process):
     _, code = run_config(
         bundles / HEADS[1] / "configs" / "train.json",
@@ -279,6 +326,7 @@ def test_what_cannot_start_ends_with_one_sentence_and_code_2(
         ("learning_rate", -1, "a number above 0"),
         ("learning_rate", math.nan, "a number above 0"),
         ("attention_weight", "high", "a number from 0"),
+        ("auxiliary_weight", 0, "a number above 0"),
         ("average_decay", 1, "a number from 0 to below 1"),
         ("seed", -1, "a whole number from 0"),
     ],
