@@ -24,8 +24,8 @@ from radclear.errors import RadclearError
 
 logger = logging.getLogger(__name__)
 
-#: What the child is told, beside what a job holds; as docs/how-to/train-heads.md trains the bundled heads,
-#: but for the mean of the weights, a key that a hospital's own head may lack.
+#: What the child is told, beside what a job holds: few verdicts, so fewer passes than the bundled heads had
+#: (docs/how-to/train-heads.md), and no key that a hospital's own head may lack, as that of the mean weights.
 SETTINGS = {"max_epochs": 80, "learning_rate": 0.0005, "patience": 20, "bags_per_batch": 16}
 SHOWN_LINES = 50
 _PREFIX = re.compile(r"^[\d-]{10} [\d:,]{12} - \w+ - ")  # of MONAI's log

@@ -1,7 +1,7 @@
 """Auxiliary labels: what a head learns beside its classes, from the vector that those are read from.
 
-A stage follows from T, N and M. Who teaches a head these three tells it why a study has its stage, and of one
-body more than a stage says. Their layers are needed in training only; the head that answers is the same
+A stage follows from T, N and M. A head that is taught these three is told why a study has its stage, which is
+more than the stage alone says. Their layers are needed in training only; the head that answers is the same
 network as without.
 """
 

@@ -75,8 +75,11 @@ def annotation_record(
 
 
 def auxiliary_record(auxiliary: AuxiliaryLabels | None, *, weight: float) -> dict[str, Any]:
-    """What a training's record says of auxiliary labels; nothing where there were none."""
+    """What a training's record says of auxiliary labels; nothing where there were none.
+
+    Columns and their numbers of values: the values are a cohort's texts, and the record goes with weights.
+    """
     if auxiliary is None:
         return {}
-    values = {column: list(found) for column, found in auxiliary.values.items()}
-    return {"auxiliary": values, "auxiliary_weight": weight}
+    counts = dict(zip(auxiliary.values, auxiliary.n_values, strict=True))
+    return {"auxiliary": counts, "auxiliary_weight": weight}

@@ -102,6 +102,8 @@ class TrainingChoices:
         settings = {"n_folds": self.n_folds, **{key: config[key] for key in keys}}
         if config.get("average_decay"):  # heads of before the key, and runs of theirs, have none
             settings["average_decay"] = config["average_decay"]
+        if config.get("auxiliary"):  # as a head's own train.json may have it
+            settings |= {key: config[key] for key in ("auxiliary", "auxiliary_weight")}
         return settings
 
 

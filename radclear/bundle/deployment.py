@@ -129,7 +129,8 @@ def _build(run: CrossValidation, place: Path, *, demonstration: bool | None) -> 
         "n_studies": {"cross_validation": n_studies},
         "settings": {key: run.settings[key] for key in ("seed", "learning_rate", "bags_per_batch")}
         | {key: run.settings[key] for key in ("max_epochs", "max_instances", "patience", "balance")}
-        | {"average_decay": run.settings.get("average_decay", 0.0)},
+        | {"average_decay": run.settings.get("average_decay", 0.0)}
+        | {key: run.settings[key] for key in ("auxiliary", "auxiliary_weight") if key in run.settings},
         "crossval": {"settings_sha256": run.settings_sha256, "n_folds": run.plan.n_folds},
         **training_record(None if None in times else sum(times)),
     }

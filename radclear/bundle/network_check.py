@@ -10,6 +10,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
+from radclear.aggregation import MILAggregator
 from radclear.bundle.annotated_training import annotated_slices
 from radclear.bundle.configs import config_parser, own_error
 from radclear.bundle.location import METADATA, BundleError, find_backbone
@@ -29,6 +30,7 @@ def check_network(
     boxes: str | Path | None = None,
     box_kinds: Sequence[str] | None = None,
     findings: Sequence[str] = (),
+    auxiliary: Sequence[str] = (),
 ) -> None:
     """End the process with exit code 2 and one plain sentence where trained weights would be lost.
 
@@ -39,6 +41,7 @@ def check_network(
         backbone_bundle: as the config names it.
         kind: of the head, which a copy's configs will have.
         boxes, box_kinds, findings: see `radclear.bundle.annotated_slices`.
+        auxiliary: columns that are learned beside the classes.
     """
     try:
         there = (Path(output_bundle) / METADATA).is_file()
@@ -54,6 +57,11 @@ def check_network(
                     "Write the same aggregator into train.json, inference.json and evaluate.json of the head"
                     + (", and name a folder that is not there yet with --output_bundle" if there else "")
                 )
+        if (boxes is not None or auxiliary) and not isinstance(network, MILAggregator):
+            raise BundleError(
+                f"the aggregator of train.json is {type(network).__name__}, which --boxes and --auxiliary "
+                "cannot teach; expected a single one, such as MultiBranchMIL, or neither option"
+            )
         annotated = annotated_slices(boxes, kinds=box_kinds, findings=findings)
         n_branches = getattr(network, "n_branches", 1)
         if annotated is not None and n_branches != max(len(findings), 1):

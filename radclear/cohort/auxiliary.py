@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from radclear.cohort.label_rows import MISSING, LabelTableError, read_rows
+from radclear.cohort.label_rows import KEY_COLUMNS, MISSING, LabelTableError, read_rows
 from radclear.cohort.labels import LabelTable
+
+MOST_VALUES = 20  # of a column; more are numbers, names or remarks, which nothing is learned from as classes
 
 
 @dataclass(frozen=True)
@@ -45,24 +47,22 @@ def auxiliary_labels(
         split: theirs.
 
     Raises:
-        LabelTableError: a column that is missing or named twice, or in which the studies to train on have not
-            two values.
+        LabelTableError: no list of names; a column that is missing, named twice, or says who or where a study
+            is; or one in which the studies to train on have fewer than two or more than `MOST_VALUES` values.
     """
-    if isinstance(columns, str):
-        raise LabelTableError(f"auxiliary is {columns!r}; expected a list of columns, such as ['{columns}']")
+    _check_names(columns)
     if not columns:
         return None
-    if len(set(columns)) != len(columns):
-        raise LabelTableError(f"auxiliary columns {list(columns)} name one twice")
     rows = {row["study"]: row for _, row in read_rows(Path(path), required=("study", *columns))}
     trained = [rows[study.study] for study in table.split(split)]
     values = {}
     for column in columns:
         found = sorted({row[column] for row in trained if row[column].lower() not in MISSING})
-        if len(found) < 2:
+        if not 2 <= len(found) <= MOST_VALUES:
             raise LabelTableError(
-                f"{path}: the auxiliary column {column!r} has {' and '.join(found) or 'no value'} in all of "
-                f"{len(trained)} studies to train on; expected two values or more, or leave it out"
+                f"{path}: the auxiliary column {column!r} has {len(found)} different values in the "
+                f"{len(trained)} studies to train on; expected 2 to {MOST_VALUES}: group them, or leave "
+                "the column out of --auxiliary"
             )
         values[column] = tuple(found)
     number = {column: {text: i for i, text in enumerate(found)} for column, found in values.items()}
@@ -70,3 +70,20 @@ def auxiliary_labels(
         study: tuple(number[column].get(row[column], -1) for column in columns) for study, row in rows.items()
     }
     return AuxiliaryLabels(values, labels)
+
+
+def _check_names(columns: object) -> None:
+    """Refuse what is no list of different columns with labels."""
+    names = list(columns) if isinstance(columns, list | tuple) else [columns]
+    if not isinstance(columns, list | tuple) or not all(isinstance(name, str) and name for name in names):
+        raise LabelTableError(
+            f"auxiliary is {columns!r}; expected a list of columns of the label table, with --auxiliary "
+            "\"['t','n']\""
+        )
+    if len(set(names)) != len(names):
+        raise LabelTableError(f"auxiliary is {names}; expected each column once")
+    if keys := [name for name in names if name in KEY_COLUMNS]:
+        raise LabelTableError(
+            f"the auxiliary column {keys[0]!r} says which study this is, and nothing about what it shows; "
+            "leave it out of --auxiliary"
+        )

@@ -276,6 +276,17 @@ def test_an_ensemble_that_answers_otherwise_is_not_put_in_place(done, tmp_path):
         store_ensemble(replace(done, results={0: results[0], 2: results[2]}), tmp_path / "head")
 
 
+def test_auxiliary_labels_of_a_heads_own_config_are_on_record(bundles, tmp_path):
+    """So that folds trained with and without them are not taken for one run."""
+    head = tmp_path / "head"
+    shutil.copytree(bundles / DISEASE, head)
+    assert "auxiliary" not in CHOICES.effective(head)
+    path = head / "configs" / "train.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"auxiliary": ["stage"]}))
+    settings = CHOICES.effective(head)
+    assert settings["auxiliary"] == ["stage"] and settings["auxiliary_weight"] == 1.0
+
+
 @pytest.mark.parametrize(("kind", "aggregator"), [("ordinal", "gated"), ("multiclass", "mean_pool")])
 def test_staging_of_both_kinds_and_other_aggregators(
     kind, aggregator, bundles, cohort, tmp_path, clean_process

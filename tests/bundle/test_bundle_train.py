@@ -194,9 +194,9 @@ def test_auxiliary_labels_are_learned_beside_the_classes(boxes, bundles, cohort,
     for number, row in enumerate(rows):
         row["size"] = ("", "small", "large")[number % 3]
     write_rows(tmp_path / "labels.csv", rows)
-    entries = []
-    for options in ({}, {"auxiliary": ["size", "stage"], "auxiliary_weight": 0.5}):
-        _, code = run_config(
+    columns, entries = ["size", "stage"], []
+    for options in ({}, *({"auxiliary": columns, "auxiliary_weight": weight} for weight in (0.5, 2.0))):
+        workflow, code = run_config(
             bundles / HEADS[1] / "configs" / "train.json",
             workflow_type="train",
             embeddings=cohort / "embeddings",
@@ -209,15 +209,19 @@ def test_auxiliary_labels_are_learned_beside_the_classes(boxes, bundles, cohort,
         )
         assert code == 0
         entries.append(read_metadata(tmp_path / f"trained{len(entries)}")["radclear"]["weights"]["model.pt"])
-    plain, taught = entries
-    stages = sorted({row["stage"] for row in rows if row["split"] == "train"})
-    assert taught["settings"]["auxiliary"] == {"size": ["large", "small"], "stage": stages}
-    assert taught["settings"]["auxiliary_weight"] == 0.5
-    assert "auxiliary" not in plain["settings"] and plain["sha256"] != taught["sha256"]
+    plain, lightly, taught = entries
+    stages = {row["stage"] for row in rows if row["split"] == "train"}
+    assert taught["settings"]["auxiliary"] == {"size": 2, "stage": len(stages)}
+    assert (lightly["settings"]["auxiliary_weight"], taught["settings"]["auxiliary_weight"]) == (0.5, 2.0)
+    assert "auxiliary" not in plain["settings"] and lightly["sha256"] != taught["sha256"]
+    optimizer, network = map(workflow.parser.get_parsed_content, ("optimizer", "train#network"))
+    optimized = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert {id(parameter) for parameter in network.parameters()} == optimized
+    assert [layer.out_features for layer in network.layers] == [2, len(stages)]
     states = [
-        torch.load(tmp_path / f"trained{n}" / "models" / "model.pt", weights_only=True) for n in range(2)
+        torch.load(tmp_path / f"trained{n}" / "models" / "model.pt", weights_only=True) for n in range(3)
     ]
-    assert list(states[0]) == list(states[1])
+    assert list(states[0]) == list(states[1]) == list(states[2])
 
 
 def test_an_auxiliary_column_that_is_not_there_is_named(bundles, cohort, tmp_path, capsys, clean_process):

@@ -84,6 +84,22 @@ def test_nothing_is_trained_in_vain(head, options, found, bundles, cohort, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("taught", [{"boxes": "boxes.csv"}, {"auxiliary": ["stage"]}])
+def test_an_ensemble_is_not_taught(taught, bundles, cohort, tmp_path, capsys, clean_process):
+    head = tmp_path / "ensemble"
+    shutil.copytree(bundles / DISEASE, head)
+    aggregator = {"_target_": "radclear.aggregation.EnsembleMIL", "member": ONE_ATTENTION, "n_members": 2}
+    for name in ("train", "inference", "evaluate"):
+        path = head / "configs" / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"aggregator": aggregator}))
+    options = {key: cohort / value if key == "boxes" else value for key, value in taught.items()}
+    backbone = bundles / "lecl_gated_cnn"
+    code = train(head, cohort, tmp_path / "out", backbone_bundle=backbone, findings=[], **options)
+    said = capsys.readouterr().err
+    assert code == 2 and "is EnsembleMIL, which --boxes and --auxiliary cannot teach" in said
+    assert said.count("error: ") == 1 and not (tmp_path / "out").exists()
+
+
 def test_a_bundle_of_another_aggregator_keeps_its_weights(bundles, cohort, tmp_path, capsys, clean_process):
     old = tmp_path / "old"
     shutil.copytree(bundles / DISEASE, old)

@@ -61,17 +61,35 @@ def test_without_columns_there_are_none(path, table):
 @pytest.mark.parametrize(
     ("columns", "split", "message"),
     [
-        ("t", "train", r"auxiliary is 't'; expected a list of columns, such as \['t'\]"),
-        (["t", "t"], "train", "name one twice"),
+        *[
+            (
+                columns,
+                "train",
+                r"auxiliary is .*; expected a list of columns of the label table, with --auxiliary",
+            )
+            for columns in ("t", "t,n", "", 5, 0, True, None, {"t": "x"}, [1], [None], [["t"]], [""])
+        ],
+        (["t", "t"], "train", "expected each column once"),
         (["t", "grade"], "train", "lacks the columns grade"),
-        (["n"], "val", "column 'n' has N0 in all of 1 studies to train on"),
-        (["nothing"], "train", "column 'nothing' has no value in all of 3 studies"),
+        (["patient"], "train", "'patient' says which study this is"),
+        (["split"], "train", "'split' says which study this is"),
+        (["n"], "val", "column 'n' has 1 different values in the 1 studies to train on; expected 2 to 20"),
+        (["nothing"], "train", "column 'nothing' has 0 different values in the 3 studies"),
     ],
 )
 def test_what_teaches_nothing_is_refused(columns, split, message, path, table):
     path.write_text("\n".join(f"{line},{'NA' if i else 'nothing'}" for i, line in enumerate(LABELS.split())))
     with pytest.raises(LabelTableError, match=message):
         auxiliary_labels(path, columns, table, split)
+
+
+def test_numbers_and_names_are_no_labels(tmp_path):
+    rows = [f"s{n},p{n},train,{n % 2},{40 + n}" for n in range(30)]
+    path = tmp_path / "ages.csv"
+    path.write_text("\n".join(["study,patient,split,location_lung,age", *rows]))
+    table = LabelTable.read(path, classes={"lung": "location_lung"})
+    with pytest.raises(LabelTableError, match="column 'age' has 30 different values in the 30 studies"):
+        auxiliary_labels(path, ["age"], table)
 
 
 def test_they_go_with_the_bags(path, table, tmp_path):

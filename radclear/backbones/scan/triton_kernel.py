@@ -42,16 +42,30 @@ def probe(device_type: str) -> None:
 
 
 def prepare(device_type: str) -> None:
-    """Import the kernels; Triton compiles them at their first call.
+    """Import the kernels and scan four pixels: at its first call Triton needs a C compiler.
 
     Raises:
-        ScanUnavailableError: as :func:`probe`, or Triton does not import here.
+        ScanUnavailableError: as :func:`probe`, or Triton does not import, compile or run here.
     """
     probe(device_type)
     try:
         import radclear.backbones.scan.triton_loops  # noqa: F401
     except ImportError as error:
         raise ScanUnavailableError(f"triton is installed but does not import: {error}") from error
+    try:
+        _scan_four_pixels(device_type)
+    except torch.OutOfMemoryError:
+        raise  # says nothing of Triton
+    except Exception as error:  # whatever Triton and the compilers behind it raise
+        raise ScanUnavailableError(f"triton does not run here: {error}") from error
+
+
+def _scan_four_pixels(device_type: str) -> None:
+    batch, height, width, channels, states = 2, 2, 2, BLOCK, 16
+    x = torch.zeros(batch, height * width, channels, device=device_type)
+    dts, bc = x.expand(4, *x.shape), x.new_zeros(batch, height * width, 4, 2 * states)
+    A, D = x.new_zeros(4, channels, states), x.new_zeros(4, channels)
+    forward(x, dts, bc, A, D, D, height, width, False)
 
 
 def forward(

@@ -12,7 +12,12 @@ import torch
 import torch.nn.functional as F
 from oracle import naive_scan_2d, relative_error, scan_inputs, with_gradients
 
-from radclear.backbones.scan import available_scans, mamba_adapter, selective_scan_2d
+from radclear.backbones.scan import (
+    ScanUnavailableError,
+    available_scans,
+    mamba_adapter,
+    selective_scan_2d,
+)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
@@ -40,6 +45,37 @@ for batch, height, width, channels in ((1, 5, 7, 33), (2, 2, 3, 5)):
     for line in lines:
         forward, *gradients = [float(number) for number in line.split()]
         assert forward <= 1e-6 and len(gradients) == 6 and max(gradients) <= 1e-5, output
+
+
+@pytest.fixture
+def triton_kernel(monkeypatch):
+    """The tier's module, on a machine where Triton is installed and imports."""
+    from radclear.backbones.scan import triton_kernel
+
+    loops = types.ModuleType("radclear.backbones.scan.triton_loops")
+    monkeypatch.setitem(sys.modules, loops.__name__, loops)
+    monkeypatch.setattr(triton_kernel, "probe", lambda device_type: None)
+    return triton_kernel
+
+
+def test_triton_that_cannot_compile_is_not_chosen(triton_kernel, monkeypatch):
+    """Its first call is where Triton looks for a C compiler."""
+
+    def refuse(*arguments):
+        raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr(triton_kernel, "forward", refuse)
+    with pytest.raises(ScanUnavailableError, match="triton does not run here: Failed to find C compiler"):
+        triton_kernel.prepare("cpu")
+
+
+def test_short_memory_is_not_held_against_triton(triton_kernel, monkeypatch):
+    def short(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(triton_kernel, "forward", short)
+    with pytest.raises(torch.OutOfMemoryError):
+        triton_kernel.prepare("cpu")
 
 
 def scan_of_groups(u, delta, A, B, C, D, delta_bias):
