@@ -29,9 +29,10 @@ export function showWorklist(session) {
   const body = h("tbody");
   const count = h("p", { class: "muted", role: "status" });
   const trouble = h("p", { class: "error", role: "alert" });
+  const notFound = h("p", { class: "error", role: "alert" }); // not trouble: the next look at the worklist ends that
   const askAll = h("button", { type: "button", onclick: askForAll });
   const box = h("input", { id: "filter", type: "search", value: filter, spellcheck: "false", autocomplete: "off",
-    "aria-describedby": "filter-help", oninput: () => { filter = box.value; draw(true); } });
+    "aria-describedby": "filter-help", oninput: () => { filter = box.value; notFound.textContent = ""; draw(true); } });
   const columns = [["id", "Study"], ["state", "Status"], ...session.tasks.map((task) => [task.task, task.title])];
   const heads = columns.map(([name, title]) => h("th", { scope: "col", role: "columnheader", "data-column": name },
     h("button", { type: "button", class: "sort", onclick: () => sortBy(name) }, title,
@@ -45,6 +46,7 @@ export function showWorklist(session) {
         ? "Filters by name, status and answer."
         : "Filters by id, status and answer. Names are not shown here; to find a study by its name or series UID, enter "
           + "it in full and press Enter.")),
+    notFound,
     count,
     h("table", { class: "worklist", role: "table" },
       h("caption", { class: "hidden" }, "Studies with status and answers"),
@@ -55,7 +57,7 @@ export function showWorklist(session) {
     ["j", "next study", () => move(1)], ["ArrowDown", "next study", () => move(1)],
     ["k", "previous study", () => move(-1)], ["ArrowUp", "previous study", () => move(-1)],
     ["q", "ask for the answers to the chosen study", () => current() && ask(current())],
-    ["Escape", "clear the filter", () => { filter = box.value = ""; draw(true); box.blur(); focusOn(last); }],
+    ["Escape", "clear the filter", () => { filter = box.value = notFound.textContent = ""; draw(true); box.blur(); focusOn(last); }],
   ]);
   drawn = "";
   draw(false);
@@ -129,10 +131,11 @@ export function showWorklist(session) {
     const rows = arranged(session);
     if (rows.length === 1) return open(rows[0].id);
     if (!filter) return box.focus();
+    notFound.textContent = "";
     try {
       open((await request("/radclear/find", { method: "POST", body: { image: filter } })).id);
     } catch (error) {
-      trouble.textContent = error.status === 404 ? "No study has this id, name or UID." : error.message;
+      notFound.textContent = error.status === 404 ? "No study has this id, name or UID." : error.message;
       box.focus();
     }
   }

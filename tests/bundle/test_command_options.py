@@ -88,7 +88,10 @@ def test_the_options_of_a_file_of_arguments_are_looked_at_too(typed, tmp_path, c
 def test_where_nothing_is_alike_the_keys_are_listed(capsys):
     with pytest.raises(SystemExit):
         check_options(monai_argv("--config_file", str(TRAIN), "--xyz", "1"))
-    assert "attention_weight, average_decay, backbone_bundle" in capsys.readouterr().err
+    assert (
+        "attention_weight, auxiliary, auxiliary_labels, auxiliary_weight, average_decay, backbone_bundle"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
