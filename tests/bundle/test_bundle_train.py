@@ -189,7 +189,7 @@ def test_boxes_teach_attention_where_to_look(bundles, cohort, tmp_path, clean_pr
 
 @pytest.mark.parametrize("boxes", [False, True])
 def test_auxiliary_labels_are_learned_beside_the_classes(boxes, bundles, cohort, tmp_path, clean_process):
-    """Other weights of the same names come out, and the record holds the columns and their values."""
+    """Other weights of the same names come out; the record holds columns and their numbers of values."""
     rows = read_rows(cohort / "labels.csv")
     for number, row in enumerate(rows):
         row["size"] = ("", "small", "large")[number % 3]
